@@ -1,0 +1,85 @@
+# One command for each job. Everything is installed into .venv; nothing outside the checkout is touched,
+# except that `make test` as root on Debian may install Chromium.
+PYTHON ?= python3
+# first and by itself, so that pip does not choose a version that the other packages then replace
+TORCH ?= torch==2.13.0
+# where the pipeline leaves its work
+WORKSPACE ?= data
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help demo serve notebooks test ready browser export outputs lint docs bench clean
+help:
+	@echo "make demo       set up, run the pipeline on generated shorts, show what it found"
+	@echo "make test       set up and run every test"
+	@echo "make serve      open the page and the HTTP API"
+	@echo "make notebooks  open the notebooks in JupyterLab"
+	@echo "make export     clean the notebooks and write the library from them"
+	@echo "make outputs    run the notebooks and store their outputs"
+	@echo "make docs lint bench ready clean"
+
+# ---- set-up: a stamp file says that it was done with these settings
+
+$(VENV)/ready: settings.ini setup.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "avmatch needs Python 3.11 or later; name one: make demo PYTHON=python3.12"; exit 1; }
+	@echo "Installing avmatch into $(VENV) (some minutes the first time) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) "$(TORCH)"
+	@$(PIP) --editable .
+	@touch $@
+
+$(VENV)/dev: $(VENV)/ready
+	@echo "Installing what tests, docs and JupyterLab need ..."
+	@$(PIP) --editable '.[dev]'
+	@touch $@
+
+browser:
+	@bash tools/need_browser.sh
+
+# ---- for users
+
+demo: $(VENV)/ready
+	@avmatch run --workspace "$(WORKSPACE)"
+	@echo; echo "The first answers for a held-out clip:"; echo
+	@avmatch inspect --workspace "$(WORKSPACE)" --top-k 5
+	@echo; echo "Now open the page:       make serve"
+	@echo "Read the notebooks:      make notebooks"
+	@echo "Use your own videos:     $(BIN)/avmatch run --videos FOLDER --workspace mine"
+
+serve: $(VENV)/ready
+	avmatch serve --workspace "$(WORKSPACE)"
+
+notebooks: $(VENV)/dev
+	jupyter lab nbs
+
+# ---- for developers
+
+test: $(VENV)/dev browser
+	@bash tools/check.sh
+
+ready: test
+
+export: $(VENV)/dev
+	@nbdev_clean
+	@nbdev_export
+
+outputs: $(VENV)/dev
+	@python -m tools.save_outputs $(NOTEBOOKS)
+	@nbdev_export
+
+lint: $(VENV)/dev
+	@ruff check .
+
+docs: $(VENV)/dev
+	@python -m tools.build_docs
+
+bench: $(VENV)/dev
+	@for file in benchmarks/*.py; do test ! -e "$$file" || python "$$file" || exit 1; done
+
+clean:
+	rm -rf _docs _proc _proc_small build dist *.egg-info .pytest_cache .ruff_cache
+	find avmatch tests tools benchmarks -name __pycache__ -prune -exec rm -rf {} +
