@@ -8,7 +8,9 @@ WORKSPACE ?= data
 
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+# -qq: say nothing but errors
+PIP := $(BIN)/pip install -qq --disable-pip-version-check
+# for the scripts that `make test` runs
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: help demo serve notebooks test ready browser export outputs lint docs bench clean
@@ -43,18 +45,18 @@ browser:
 # ---- for users
 
 demo: $(VENV)/ready
-	@avmatch run --workspace "$(WORKSPACE)"
+	@$(BIN)/avmatch run --workspace "$(WORKSPACE)"
 	@echo; echo "The first answers for a held-out clip:"; echo
-	@avmatch inspect --workspace "$(WORKSPACE)" --top-k 5
+	@$(BIN)/avmatch inspect --workspace "$(WORKSPACE)" --top-k 5
 	@echo; echo "Now open the page:       make serve"
 	@echo "Read the notebooks:      make notebooks"
 	@echo "Use your own videos:     $(BIN)/avmatch run --videos FOLDER --workspace mine"
 
 serve: $(VENV)/ready
-	avmatch serve --workspace "$(WORKSPACE)"
+	$(BIN)/avmatch serve --workspace "$(WORKSPACE)"
 
 notebooks: $(VENV)/dev
-	jupyter lab nbs
+	$(BIN)/jupyter lab nbs
 
 # ---- for developers
 
@@ -64,22 +66,22 @@ test: $(VENV)/dev browser
 ready: test
 
 export: $(VENV)/dev
-	@nbdev_clean
-	@nbdev_export
+	@$(BIN)/nbdev_clean
+	@$(BIN)/nbdev_export
 
 outputs: $(VENV)/dev
-	@python -m tools.save_outputs $(NOTEBOOKS)
-	@nbdev_export
+	@$(BIN)/python -m tools.save_outputs $(NOTEBOOKS)
+	@$(BIN)/nbdev_export
 
 lint: $(VENV)/dev
-	@ruff check .
+	@$(BIN)/ruff check .
 
 docs: $(VENV)/dev
-	@python -m tools.build_docs
+	@$(BIN)/python -m tools.build_docs
 
 bench: $(VENV)/dev
-	@for file in benchmarks/*.py; do test ! -e "$$file" || python "$$file" || exit 1; done
+	@for file in benchmarks/*.py; do test ! -e "$$file" || $(BIN)/python "$$file" || exit 1; done
 
 clean:
 	rm -rf _docs _proc _proc_small build dist *.egg-info .pytest_cache .ruff_cache
-	find avmatch tests tools benchmarks -name __pycache__ -prune -exec rm -rf {} +
+	find avmatch tests tools -name __pycache__ -prune -exec rm -rf {} +

@@ -43,14 +43,14 @@ class MediaError(AvmatchError):
         super().__init__(message)
         self.reason = reason
 
-# %% ../nbs/config.ipynb #4679f904
+# %% ../nbs/config.ipynb #1c82a2fa
 @dataclass(frozen=True)
 class IngestConfig:
     "00: where videos come from and which are kept."
     source: str = "samples"           # samples, folder or youtube
     max_duration: float = 60.0        # longest clip that is kept (s)
     videos: str = ""                  # folder: the directory that holds the videos
-    metadata: str = ""                # folder: CSV or JSON about them (empty: metadata.csv or .json there)
+    metadata: str = ""                # folder: CSV or JSON about them (empty: metadata.csv, .json or the only CSV there)
     n_tracks: int = 40                # samples: different sounds
     clips_per_track: int = 3          # samples: clips that share each sound
     sample_size: int = 180            # samples: width of the picture in pixels; it is 16/9 as high
@@ -63,7 +63,7 @@ class IngestConfig:
     retries: int = 3                  # youtube: tries again after a failed request
     fragment_retries: int = 3         # youtube: tries again after a failed part of a file
 
-# %% ../nbs/config.ipynb #02d5c5b8
+# %% ../nbs/config.ipynb #e54c6f6a
 @dataclass(frozen=True)
 class ProcessConfig:
     "01: how a video becomes frames and sound."
@@ -74,7 +74,7 @@ class ProcessConfig:
     silence_db: float = -60.0         # a clip whose level stays below is skipped as silent (dBFS)
     workers: int = 2                  # clips processed at the same time
 
-# %% ../nbs/config.ipynb #50440894
+# %% ../nbs/config.ipynb #70c53b3f
 @dataclass(frozen=True)
 class AudioFeaturesConfig:
     "02: which encoder listens."
@@ -88,7 +88,7 @@ class VideoFeaturesConfig:
     weights: str = ""                 # file of weights (empty: where the encoder keeps its own)
     batch_size: int = 16              # video frames that go through the network together
 
-# %% ../nbs/config.ipynb #746369ea
+# %% ../nbs/config.ipynb #0275dc8f
 @dataclass(frozen=True)
 class JointModelConfig:
     "04: size and sharpness of the joint space."
@@ -108,7 +108,7 @@ class TrainConfig:
     test_share: float = 0.25          # share of the clips held out for the evaluation
     seed: int = 0                     # of the split, the first weights and the order of the batches
 
-# %% ../nbs/config.ipynb #2df0c6f5
+# %% ../nbs/config.ipynb #05387d49
 @dataclass(frozen=True)
 class EvaluateConfig:
     "06: what is measured."
@@ -134,7 +134,7 @@ class ServeConfig:
     max_upload_mb: float = 100.0      # largest upload that is read (MB)
     max_top_k: int = 50               # most answers a request may ask for
 
-# %% ../nbs/config.ipynb #759bcaec
+# %% ../nbs/config.ipynb #668e4215
 @dataclass(frozen=True)
 class Config:
     "All settings of a run, a field for each stage."
@@ -236,7 +236,7 @@ def config_dict(
     "The config as plain dictionaries, which JSON and a checkpoint can hold."
     return dataclasses.asdict(config)
 
-# %% ../nbs/config.ipynb #96f2af8d
+# %% ../nbs/config.ipynb #a1da6e28
 @dataclass(frozen=True)
 class Workspace:
     "The folder through which the stages hand each other their work."
@@ -268,7 +268,7 @@ class Workspace:
         "Where a path written by `relative` is now, also after the workspace moved or was renamed."
         return self.root.joinpath(*Path(path).parts[1:])
 
-# %% ../nbs/config.ipynb #723649da
+# %% ../nbs/config.ipynb #250cf83c
 def write_atomic(
     path: str | Path,   # the file to write; its folder is made
     data: bytes,        # all of it
@@ -282,6 +282,7 @@ def write_atomic(
         partial.replace(path)
     finally: partial.unlink(missing_ok=True)
 
+# %% ../nbs/config.ipynb #9a4708ff
 def save_json(
     path: str | Path,   # the file to write
     value: Any,         # what JSON can hold
@@ -289,7 +290,7 @@ def save_json(
     "Write a JSON file that people can read too."
     write_atomic(path, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
-# %% ../nbs/config.ipynb #d6c847f2
+# %% ../nbs/config.ipynb #9c4b588c
 def load_json(
     path: str | Path,            # the file to read
     *,
@@ -300,6 +301,7 @@ def load_json(
     except FileNotFoundError: raise ArtifactError(f"{path} is not there; `{command}` makes it") from None
     except ValueError as e: raise ArtifactError(f"{path} is not JSON ({e}); `{command}` makes it again") from e
 
+# %% ../nbs/config.ipynb #fd88bafe
 def load_records(
     path: str | Path,            # a JSON file that holds a list of records
     *,
@@ -323,7 +325,7 @@ def load_manifest(
     "The clips that came through processing."
     return load_records(workspace.manifest, fields=MANIFEST_FIELDS, command="avmatch run --only process")
 
-# %% ../nbs/config.ipynb #19736818
+# %% ../nbs/config.ipynb #79cf5a00
 def save_counts(
     workspace: Workspace,        # where the stages leave their work
     stage: str,                  # name of the stage, as in the config
@@ -332,6 +334,7 @@ def save_counts(
     "Leave the counts of a stage for `run.json`."
     save_json(workspace.reports / f"{stage}.json", counts)
 
+# %% ../nbs/config.ipynb #6e21e5ab
 def load_counts(
     workspace: Workspace,        # where the stages leave their work
     stage: str,                  # name of the stage, as in the config
@@ -340,8 +343,8 @@ def load_counts(
     path = workspace.reports / f"{stage}.json"
     return load_json(path, command=f"avmatch run --only {stage}") if path.exists() else {}
 
-# %% ../nbs/config.ipynb #1e21c939
-DEMO_CHANGES = {"ingest": {"n_tracks": 8, "clips_per_track": 2, "sample_size": 90}, "process": {"max_frames": 8, "workers": 1},
+# %% ../nbs/config.ipynb #c7b2a3ad
+DEMO_CHANGES = {"ingest": {"n_tracks": 16, "clips_per_track": 2, "sample_size": 90}, "process": {"max_frames": 6, "workers": 1},
                 "train": {"epochs": 60}}
 
 def demo_workspace(

@@ -6,7 +6,7 @@
 __all__ = ['STYLE', 'PLAYABLE', 'HEAD', 'LIMIT', 'picture_uri', 'answer_html', 'show_answers', 'save_upload', 'clip_view',
            'answer_view', 'Explorer', 'make_explorer']
 
-# %% ../nbs/08_explore.ipynb #0c66713e
+# %% ../nbs/08_explore.ipynb #e28f6b31
 import base64
 import html
 import logging
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from .config import AvmatchError, Config, MediaError, Workspace
-from .media import Table, contact_sheet, read_frames
+from .media import contact_sheet, read_frames
 from .recommend import Engine, Recommendation
 
 # %% ../nbs/08_explore.ipynb #dfa89713
@@ -33,21 +33,7 @@ def picture_uri(
     _, jpeg = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 80])
     return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
 
-# %% ../nbs/08_explore.ipynb #7690b54f
-def answer_html(
-    rank: int,                # place among the answers, from 1
-    answer: Recommendation,   # the answer
-) -> str:                     # HTML
-    "Place, picture, title and score of an answer."
-    title, about = html.escape(answer.title or answer.audio_id), [html.escape(answer.audio_id)]
-    if answer.licence: about.append(html.escape(answer.licence))
-    if (answer.link or "").startswith(("https://", "http://")):
-        about.append(f'<a href="{html.escape(answer.link)}" target="_blank" rel="noopener noreferrer">source</a>')
-    return (f'<div class="avm-card"><div class="avm-rank">{rank}</div>{_thumbnail(answer)}<div class="avm-text">'
-            f'<div class="avm-title" title="{title}">{title}</div><div class="avm-about">{" · ".join(about)}</div>'
-            f'<div class="avm-score"><div class="avm-bar"><div style="width:{100 * max(answer.score, 0):.0f}%"></div></div>'
-            f'<span>{answer.score:.3f}</span></div></div></div>')
-
+# %% ../nbs/08_explore.ipynb #05c6e08e
 def _thumbnail(answer: Recommendation) -> str:
     "The first picture of the clip an answer comes from, or an empty frame."
     import cv2
@@ -55,7 +41,27 @@ def _thumbnail(answer: Recommendation) -> str:
     if image is None: return '<div class="avm-thumb"></div>'
     return f'<img class="avm-thumb" alt="" src="{picture_uri(image[..., ::-1])}">'
 
-# %% ../nbs/08_explore.ipynb #e12d6638
+# %% ../nbs/08_explore.ipynb #6e8fb1d2
+def _about(answer: Recommendation) -> str:
+    "Id, licence and source of an answer, in one line."
+    parts = [html.escape(text) for text in (answer.audio_id, answer.licence) if text]
+    if (answer.link or "").startswith(("https://", "http://")):
+        parts.append(f'<a href="{html.escape(answer.link)}" target="_blank" rel="noopener noreferrer">source</a>')
+    return " · ".join(parts)
+
+# %% ../nbs/08_explore.ipynb #45100f10
+def answer_html(
+    rank: int,                # place among the answers, from 1
+    answer: Recommendation,   # the answer
+) -> str:                     # HTML
+    "Place, picture, title and score of an answer."
+    title = html.escape(answer.title or answer.audio_id)
+    text = f'<div class="avm-title" title="{title}">{title}</div><div class="avm-about">{_about(answer)}</div>'
+    bar = f'<div class="avm-bar"><div style="width:{100 * max(answer.score, 0):.0f}%"></div></div><span>{answer.score:.3f}</span>'
+    return (f'<div class="avm-card"><div class="avm-rank">{rank}</div>{_thumbnail(answer)}'
+            f'<div class="avm-text">{text}<div class="avm-score">{bar}</div></div></div>')
+
+# %% ../nbs/08_explore.ipynb #47b3ad58
 STYLE = """<style>
 .avm-app {font-family: var(--jp-ui-font-family, system-ui, sans-serif); color: var(--jp-ui-font-color1, #222)}
 .avm-head {border-bottom: 1px solid var(--jp-border-color2, #ddd); padding-bottom: 10px; line-height: 1.4}
@@ -68,37 +74,50 @@ STYLE = """<style>
 .avm-card {display: flex; gap: 12px; align-items: center; padding: 4px 0; line-height: 1.4; min-width: 0}
 .avm-rank {width: 20px; text-align: right; font-size: 18px; font-weight: 600; color: var(--jp-ui-font-color2, #666)}
 .avm-thumb {width: 44px; height: 66px; border-radius: 6px; object-fit: cover; flex: none; background: #9992; margin: 0}
-.avm-text {flex: 1; min-width: 0; max-width: 420px}
+.avm-text {flex: 1; min-width: 0; max-width: 460px}
 .avm-title {font-size: 14px; font-weight: 600; white-space: nowrap; overflow: hidden; text-overflow: ellipsis}
 .avm-score {display: flex; gap: 8px; align-items: center; font-size: 12px; font-variant-numeric: tabular-nums}
 .avm-bar {flex: 1; height: 6px; border-radius: 3px; background: #9993; overflow: hidden}
 .avm-bar div {height: 100%; border-radius: 3px; background: #ff7f0e}
-.avm-answer {border: 1px solid var(--jp-border-color2, #ddd); border-radius: 8px; padding: 4px 12px; background: var(--jp-layout-color1, #fff)}
+.avm-answer {border: 1px solid var(--jp-border-color2, #ddd); border-radius: 8px; padding: 4px 12px; gap: 14px}
+.avm-answer {background: var(--jp-layout-color1, #fff)}
+.avm-answer .widget-html-content {flex: 1; min-width: 0; overflow: hidden}
 </style>"""
 
-# %% ../nbs/08_explore.ipynb #c7c31722
+# %% ../nbs/08_explore.ipynb #a3ea5768
 def show_answers(
     answers: Sequence[Recommendation],   # best first
-) -> Table:                              # to be shown as a cell's result
+) -> Any:                                # to be shown as a cell's result
     "The answers as a picture of the explorer, without players."
-    return Table(STYLE + '<div class="avm-app">' + "".join(answer_html(i, a) for i, a in enumerate(answers, 1)) + "</div>")
+    from IPython.display import HTML
+    return HTML(STYLE + '<div class="avm-app">' + "".join(answer_html(i, a) for i, a in enumerate(answers, 1)) + "</div>")
 
-# %% ../nbs/08_explore.ipynb #ad2db754
+# %% ../nbs/08_explore.ipynb #5164a621
+def _plain_name(name: str) -> str:
+    "The last part of a file name, without anything a path could be made of."
+    last = re.split(r"[/\\]", name)[-1]
+    return re.sub(r"[^\w.-]+", "_", last).lstrip(".")[-80:] or "clip"
+
+# %% ../nbs/08_explore.ipynb #be3b8393
 def save_upload(
     item: Mapping[str, Any],   # an entry of a FileUpload's value: name, content and more
     folder: Path,              # where to put it
 ) -> Path:                     # the file
     "Write an uploaded clip into a folder."
-    name = re.sub(r"[^\w.-]+", "_", re.split(r"[/\\]", str(item["name"]))[-1]).lstrip(".")[-80:] or "clip"
-    content = bytes(item["content"])
-    if not content: raise MediaError(f"{name} is empty: no bytes arrived; upload it again or give its path", reason="broken")
-    path = folder / name
+    path, content = folder / _plain_name(item["name"]), bytes(item["content"])
+    if not content: raise MediaError(f"{path.name} is empty: no bytes arrived; upload it again or give its path")
     path.write_bytes(content)
     return path
 
-# %% ../nbs/08_explore.ipynb #89473f75
+# %% ../nbs/08_explore.ipynb #9b5252fe
 PLAYABLE = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mp4", ".webm": "webm"}   # suffix -> what the player is told
 
+def _strip_html(path: Path, *, columns: int = 5, width: int = 278) -> str:
+    "The first seconds of a clip, a picture for each."
+    sheet = contact_sheet((image for _, image in read_frames(path, fps=1, max_frames=columns)), columns=columns, width=width // columns)
+    return f'<img alt="pictures of the clip" src="{picture_uri(sheet, width=width)}">'
+
+# %% ../nbs/08_explore.ipynb #858baa86
 def clip_view(
     path: Path,                      # a video file
     *,
@@ -106,13 +125,21 @@ def clip_view(
 ) -> Any:                            # a widget
     "A player for a clip, or pictures of it."
     import ipywidgets as widgets
-    strip = picture_uri(contact_sheet((image for _, image in read_frames(path, fps=1, max_frames=5)), columns=5, width=54), width=278)
-    if path.suffix.lower() in PLAYABLE and path.stat().st_size <= max_bytes:
-        return widgets.Video(value=path.read_bytes(), format=PLAYABLE[path.suffix.lower()], autoplay=False, loop=False,
-                             layout=widgets.Layout(max_width="280px", max_height="300px"))
-    return widgets.HTML(f'<img alt="pictures of the clip" src="{strip}">')
+    strip, kind = _strip_html(path), PLAYABLE.get(path.suffix.lower())
+    if kind is None or path.stat().st_size > max_bytes: return widgets.HTML(strip)
+    layout = widgets.Layout(max_width="278px", max_height="300px", margin="2px auto")
+    return widgets.Video(value=path.read_bytes(), format=kind, autoplay=False, loop=False, layout=layout)
 
-# %% ../nbs/08_explore.ipynb #c6a87314
+# %% ../nbs/08_explore.ipynb #72104104
+def _player(answer: Recommendation) -> Any:
+    "A widget that plays an answer."
+    import ipywidgets as widgets
+    try: player = widgets.Audio(value=Path(answer.audio_path).read_bytes(), format="wav", autoplay=False, loop=False)
+    except OSError: player = widgets.HTML('<span class="avm-small">its sound file is not there</span>')
+    player.layout = widgets.Layout(flex="0 1 290px", min_width="180px")
+    return player
+
+# %% ../nbs/08_explore.ipynb #28b6293e
 def answer_view(
     rank: int,                # place among the answers, from 1
     answer: Recommendation,   # the answer
@@ -120,12 +147,8 @@ def answer_view(
     "An answer with its player."
     import ipywidgets as widgets
     card = widgets.HTML(answer_html(rank, answer), layout=widgets.Layout(flex="1 1 260px", min_width="0"))
-    try: sound = widgets.Audio(value=Path(answer.audio_path).read_bytes(), format="wav", autoplay=False, loop=False)
-    except OSError: sound = widgets.HTML('<span class="avm-small">its sound file is not there</span>')
-    sound.layout = widgets.Layout(flex="0 1 260px", min_width="180px")
-    row = widgets.HBox([card, sound], layout=widgets.Layout(align_items="center", flex_flow="row wrap", width="100%"))
-    row.add_class("avm-answer")
-    return row
+    row = widgets.HBox([card, _player(answer)], layout=widgets.Layout(align_items="center", flex_flow="row wrap"))
+    return row.add_class("avm-answer")
 
 # %% ../nbs/08_explore.ipynb #aa1c97ed
 def _controls(top_k: int, max_top_k: int) -> dict[str, Any]:
@@ -139,12 +162,13 @@ def _controls(top_k: int, max_top_k: int) -> dict[str, Any]:
         "button": widgets.Button(description="Recommend Audio", button_style="primary", icon="music", layout=full),
     }
 
-# %% ../nbs/08_explore.ipynb #47e339b0
+# %% ../nbs/08_explore.ipynb #0f482d0b
 HEAD = ('<div class="avm-head"><b>avmatch <span>♪</span></b><div class="avm-small">'
-        "Which sound fits this video? The tracks of your library, ranked by a model that compares what is seen with what is heard.</div></div>")
+        "Which sound fits this video? Your tracks, ranked by a model that compares what is seen with what is heard.</div></div>")
 LIMIT = ('<div class="avm-small">Uploads work up to about 10 MB. Larger ones disappear in Jupyter without a message: '
          "give the path instead.</div>")
 
+# %% ../nbs/08_explore.ipynb #605a5e60
 def _arrange(explorer: "Explorer") -> Any:
     "The page: head above, steps on the left, answers on the right."
     import ipywidgets as widgets
@@ -152,7 +176,7 @@ def _arrange(explorer: "Explorer") -> Any:
     left = widgets.VBox([step("1. Choose a video"), explorer.upload, explorer.path, widgets.HTML(LIMIT), explorer.clip,
                          step("2. How many answers"), explorer.top_k, step("3. Ask"), explorer.button],
                         layout=widgets.Layout(flex="0 0 290px", width="290px", overflow="hidden"))
-    right = widgets.VBox([explorer.status, explorer.results], layout=widgets.Layout(flex="1 1 420px", min_width="0"))
+    right = widgets.VBox([explorer.status, explorer.results], layout=widgets.Layout(flex="1 1 420px", min_width="0", grid_gap="8px"))
     body = widgets.HBox([left, right], layout=widgets.Layout(flex_flow="row wrap", grid_gap="28px", align_items="flex-start"))
     page = widgets.VBox([widgets.HTML(STYLE + HEAD), body], layout=widgets.Layout(max_width="1040px", padding="4px"))
     page.add_class("avm-app")
@@ -200,7 +224,7 @@ class Explorer:
 
     def _do(self, work: Callable[[], None]) -> None: _do(self, work)
 
-# %% ../nbs/08_explore.ipynb #a7ff7ed0
+# %% ../nbs/08_explore.ipynb #43b80f84
 def _do(explorer: Explorer, work: Callable[[], None]) -> None:
     "Do what the user asked for, with the button disabled and every error as a sentence."
     explorer.button.disabled = True
@@ -211,6 +235,7 @@ def _do(explorer: Explorer, work: Callable[[], None]) -> None:
         explorer.say(f"This should not have happened ({type(e).__name__}). The log of the notebook has the details.", "error")
     finally: explorer.button.disabled = False
 
+# %% ../nbs/08_explore.ipynb #138aba93
 def _answer(explorer: Explorer) -> None:
     "Ask the engine and show what it says."
     if explorer.chosen is None: raise MediaError("There is no clip yet: upload a video or give the path of one.", reason="missing")
@@ -221,16 +246,19 @@ def _answer(explorer: Explorer) -> None:
     _replace(explorer.results, *(answer_view(i, a) for i, a in enumerate(explorer.answers, 1)))
     explorer.say(f"{len(explorer.answers)} tracks for {explorer.chosen.name}, the best one first.", "done")
 
+# %% ../nbs/08_explore.ipynb #09d0ce3b
 def _replace(box: Any, *children: Any) -> None:
     "Give a box other children and let go of those it had."
     old, box.children = box.children, children
     for child in old:
         for part in (*getattr(child, "children", ()), child): part.close()
 
-# %% ../nbs/08_explore.ipynb #78139dc3
+# %% ../nbs/08_explore.ipynb #8a5e1821
 def make_explorer(
     config: Config,          # the config in force
     workspace: Workspace,    # a finished run
 ) -> Explorer:               # show its `widget`
     "The explorer over the tracks of a workspace."
-    return Explorer(Engine.load(workspace), top_k=config.recommend.top_k, max_top_k=config.explore.max_top_k)
+    engine = Engine.load(workspace)
+    n_tracks = len({track.track_id for track in engine.tracks.values()})
+    return Explorer(engine, top_k=config.recommend.top_k, max_top_k=min(config.explore.max_top_k, n_tracks))

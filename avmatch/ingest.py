@@ -87,7 +87,7 @@ def place_file(
         try: os.link(source, partial)
         except OSError: shutil.copy2(source, partial)
 
-# %% ../nbs/00_ingest.ipynb #0acf1acc
+# %% ../nbs/00_ingest.ipynb #7b1cf514
 @dataclass(frozen=True)
 class SamplesSource:
     "Clips that the library generates."
@@ -158,7 +158,7 @@ def _find_table(config: IngestConfig) -> dict[str, dict[str, Any]]:
         raise IngestError(f"table of clips {path}: {nameless[0]} names no clip; a column 'file' or 'video_id' must do so")
     return {str(r.get("file") or r["video_id"]): r for r in rows}
 
-# %% ../nbs/00_ingest.ipynb #54b66c25
+# %% ../nbs/00_ingest.ipynb #ec9a4576
 @dataclass
 class FolderSource:
     "Videos of a folder, with a table beside them if there is one."
@@ -210,7 +210,7 @@ def youtube_service(
     options = {"api_endpoint": config.api_url} if config.api_url else None
     return build("youtube", "v3", developerKey=key, http=connection, client_options=options, cache_discovery=False, static_discovery=True)
 
-# %% ../nbs/00_ingest.ipynb #fb310434
+# %% ../nbs/00_ingest.ipynb #e0743cd5
 def explain_refusal(
     status: int,             # HTTP status of the answer
     content: bytes,          # its body, JSON as Google's APIs give it
@@ -220,7 +220,8 @@ def explain_refusal(
     except (ValueError, KeyError, TypeError): error = {}
     error = error if isinstance(error, dict) else {"message": str(error)}
     reasons = {str(d.get("reason")) for d in [*error.get("errors", []), *error.get("details", [])] if isinstance(d, dict)} - {"None"}
-    said = re.sub(r"<[^>]*>|\s+", " ", str(error.get("message", ""))).replace(os.environ.get("YOUTUBE_API_KEY") or "\0", "...").strip()
+    said = " ".join(re.sub(r"<[^>]*>", "", str(error.get("message", ""))).split())
+    said = said.replace(os.environ.get("YOUTUBE_API_KEY", "").strip() or "\0", "...")
     said = f" (YouTube says {status}, {', '.join(sorted(reasons)) or 'no reason'}: {said[:200]})"
     if status == 429 or reasons & {"quotaExceeded", "dailyLimitExceeded", "rateLimitExceeded", "RATE_LIMIT_EXCEEDED"}:
         return IngestError("the quota of the YouTube Data API is used up; it is renewed at midnight Pacific time" + said)
@@ -336,7 +337,7 @@ def download(
         raise MediaError(f"{link}: {said[:300]}", reason="download_failed") from None
     finally: shutil.rmtree(folder, ignore_errors=True)
 
-# %% ../nbs/00_ingest.ipynb #ded521db
+# %% ../nbs/00_ingest.ipynb #da316ba1
 @dataclass(frozen=True)
 class YouTubeSource:
     "Shorts found by a search on YouTube."
@@ -371,7 +372,7 @@ def make_source(
     if config.source == "samples": return SamplesSource(config, Path(folder))
     raise ConfigError(f"ingest.source = {config.source!r}: expected one of {', '.join(SOURCES)}")
 
-# %% ../nbs/00_ingest.ipynb #40545781
+# %% ../nbs/00_ingest.ipynb #c9abf4f2
 def collect(
     source: Source,            # where the clips come from
     workspace: Workspace,      # where they go
@@ -382,7 +383,7 @@ def collect(
     from tqdm.auto import tqdm
     records, skipped = source.records()
     kept, n_new = {}, 0
-    for record in tqdm(records, desc="clips", unit="clip", leave=False):
+    for record in tqdm(records, desc="clips", unit="clip", leave=False, delay=2):
         path = workspace.videos / record["file"]
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FORMATS', 'write_video', 'turn', 'MediaInfo', 'probe', 'read_frames', 'read_audio', 'level_db', 'write_wav',
-           'read_wav', 'Table', 'html_table', 'contact_sheet']
+           'read_wav', 'Table', 'html_table', 'contact_sheet', 'show_image']
 
 # %% ../nbs/media.ipynb #168d2ee6
 import html
@@ -127,7 +127,7 @@ def _upright(frame: Any) -> np.ndarray:
     "The picture of a decoded frame, RGB, turned as the camera was held."
     return turn(frame.to_ndarray(format="rgb24"), frame.rotation)
 
-# %% ../nbs/media.ipynb #ca081671
+# %% ../nbs/media.ipynb #f06357a4
 @dataclass(frozen=True)
 class MediaInfo:
     "What a file holds."
@@ -265,3 +265,14 @@ def contact_sheet(
         top, left = i // columns * (height + 2), i % columns * (width + 2)
         sheet[top:top + im.shape[0], left:left + width] = im
     return sheet
+
+# %% ../nbs/media.ipynb #390ff157
+def show_image(
+    image: np.ndarray,   # picture, RGB uint8, shape (height, width, 3)
+    *,
+    quality: int = 80,   # of the JPEG, 0 to 100
+) -> Any:                # to be shown as a cell's result
+    "A picture in a notebook, small in the file."
+    import cv2
+    from IPython.display import Image
+    return Image(cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes(), format="jpeg")

@@ -157,7 +157,7 @@ def _outcome(record: dict[str, Any], config: ProcessConfig, workspace: Workspace
     try: return process_clip(record, config, workspace=workspace)
     except MediaError as e: return {"video_id": record["video_id"], "reason": e.reason, "detail": str(e)}
 
-# %% ../nbs/01_process.ipynb #83109ab8
+# %% ../nbs/01_process.ipynb #5ba702eb
 def process_all(
     records: Iterable[dict[str, Any]],   # what is known of each clip
     config: ProcessConfig,               # how they become frames and sound, and how many at a time
@@ -169,7 +169,7 @@ def process_all(
     records = sorted(records, key=lambda r: r["video_id"])
     with ThreadPoolExecutor(max(1, config.workers)) as pool:
         results = pool.map(lambda record: _outcome(record, config, workspace), records)
-        outcomes = list(tqdm(results, total=len(records), desc="clips", unit="clip", leave=False))
+        outcomes = list(tqdm(results, total=len(records), desc="clips", unit="clip", leave=False, delay=2))
     return [o for o in outcomes if "reason" not in o], [o for o in outcomes if "reason" in o]
 
 # %% ../nbs/01_process.ipynb #4f30925f

@@ -21,7 +21,7 @@ import numpy as np
 
 from .config import ArtifactError, Config, ConfigError, Workspace, load_json, load_manifest, save_counts, save_json, write_atomic
 
-# %% ../nbs/07_recommend.ipynb #0778fa7f
+# %% ../nbs/07_recommend.ipynb #5af372cb
 def unit_vectors(
     vectors: np.ndarray,   # shape (n, dim) or (dim,)
 ) -> np.ndarray:           # float32, shape (n, dim), each row of length 1
@@ -29,11 +29,10 @@ def unit_vectors(
     vectors = np.atleast_2d(np.asarray(vectors, np.float32))
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     bad = np.flatnonzero(~(np.isfinite(lengths[:, 0]) & (lengths[:, 0] > 0)))
-    if len(bad): raise ArtifactError(f"embedding {bad[0]} has the length {lengths[bad[0], 0]:g}, expected a finite one above 0; "
-                                     "train the model again with `avmatch run --from train`")
-    return vectors / lengths
+    if len(bad) == 0: return vectors / lengths
+    raise ArtifactError(f"embedding {bad[0]} has the length {lengths[bad[0], 0]:g}, expected one above 0; `avmatch run --from train`")
 
-# %% ../nbs/07_recommend.ipynb #e02f7431
+# %% ../nbs/07_recommend.ipynb #c7f5e167
 class TrackIndex:
     "Embeddings under their ids, searched by cosine."
     def __init__(self, dim: int):
@@ -60,9 +59,9 @@ class TrackIndex:
         "Vectors of unit length and of the index's dimension."
         vectors = unit_vectors(vectors)
         if vectors.shape[1] == self.dim: return vectors
-        raise ArtifactError(f"embedding of {vectors.shape[1]} numbers, the index has {self.dim}; `avmatch run --from recommend` builds it again")
+        raise ArtifactError(f"embedding of {vectors.shape[1]} numbers, the index has {self.dim}; `avmatch run --from recommend`")
 
-# %% ../nbs/07_recommend.ipynb #1a4d0794
+# %% ../nbs/07_recommend.ipynb #b0a74761
 @dataclass(frozen=True)
 class Soundtrack:
     "The sound of one clip of the library."
@@ -75,6 +74,7 @@ class Soundtrack:
     audio_path: str        # its WAV file
     frame_path: str        # its first picture, a JPEG file
 
+# %% ../nbs/07_recommend.ipynb #9180a6a1
 @dataclass(frozen=True, kw_only=True)
 class Recommendation(Soundtrack):
     "A soundtrack that is an answer, and how well it fits."
@@ -114,13 +114,14 @@ def save_index(
     save_json(folder / "tracks.json", {"schema_version": 1, "dim": index.dim, "count": len(index), **about,
                                        "vectors": hashlib.sha256(vectors).hexdigest(), "tracks": [asdict(tracks[i]) for i in index.ids]})
 
-# %% ../nbs/07_recommend.ipynb #6fc4d1f1
+# %% ../nbs/07_recommend.ipynb #2e49af44
 REBUILD = "avmatch run --from recommend"
 
 def _expect(found: Any, expected: Any, what: str) -> None:
     "Refuse an index in which something is not as it should be."
     if found != expected: raise ArtifactError(f"index: {what}, found {found}, expected {expected}; `{REBUILD}` builds it again")
 
+# %% ../nbs/07_recommend.ipynb #a96afc38
 def _load_about(folder: Path) -> dict[str, Any]:
     "What tracks.json says, after a look at its fields."
     about = load_json(folder / "tracks.json", command=REBUILD)
@@ -129,7 +130,7 @@ def _load_about(folder: Path) -> dict[str, Any]:
     _expect(about["schema_version"], 1, "another version of tracks.json")
     return about
 
-# %% ../nbs/07_recommend.ipynb #d8feffab
+# %% ../nbs/07_recommend.ipynb #f1d3816b
 def load_index(
     folder: Path,                                  # where the two files are
     *,
@@ -138,7 +139,7 @@ def load_index(
     "Read an index, or say what is wrong with it."
     import faiss
     about = _load_about(folder)
-    _expect(fingerprint(folder / "tracks.faiss", command=REBUILD)[:12], about["vectors"][:12], "tracks.faiss does not belong to tracks.json")
+    _expect(fingerprint(folder / "tracks.faiss", command=REBUILD)[:12], about["vectors"][:12], "tracks.faiss is not of tracks.json")
     if checkpoint: _expect(about["checkpoint"][:12], checkpoint[:12], "made with another checkpoint")
     index, tracks = TrackIndex(about["dim"]), [Soundtrack(**t) for t in about["tracks"]]
     index.faiss = faiss.deserialize_index(np.fromfile(folder / "tracks.faiss", np.uint8))
@@ -174,7 +175,7 @@ def check_top_k(
     if isinstance(top_k, int) and not isinstance(top_k, bool) and top_k >= 1: return top_k
     raise ConfigError(f"top_k = {top_k!r}: expected a whole number, 1 or more")
 
-# %% ../nbs/07_recommend.ipynb #f2c4b3c5
+# %% ../nbs/07_recommend.ipynb #9bb74bb2
 @dataclass(frozen=True)
 class Engine:
     "Answers which tracks fit a video; loaded once, shared by all threads."
@@ -198,7 +199,13 @@ class Engine:
         found = search_tracks(self.index, embedding, top_k=check_top_k(top_k), tracks=self.tracks, exclude=exclude)
         return [Recommendation(**asdict(self.tracks[audio_id]), score=score) for audio_id, score in found]
 
-# %% ../nbs/07_recommend.ipynb #1020b22a
+# %% ../nbs/07_recommend.ipynb #295934b7
+def _located(track: Soundtrack, workspace: Workspace) -> Soundtrack:
+    "The soundtrack with paths that can be opened from anywhere."
+    paths = {name: str(workspace.resolve(getattr(track, name))) for name in ("audio_path", "frame_path")}
+    return Soundtrack(**{**asdict(track), **paths})
+
+# %% ../nbs/07_recommend.ipynb #0f7d2ce0
 def load_engine(
     workspace: Workspace,    # where the stages leave their work
 ) -> Engine:                 # ready to answer
@@ -209,15 +216,16 @@ def load_engine(
     checkpoint = fingerprint(workspace.checkpoint, command="avmatch run --only train")
     index, tracks = load_index(workspace.index, checkpoint=checkpoint)
     get_video_encoder(model.config.video_features)
-    opened = {audio_id: _located(track, workspace) for audio_id, track in tracks.items()}
-    return Engine(model, index, opened, encode=lambda path: embed_video(path, model.config))
+    located = {audio_id: _located(track, workspace) for audio_id, track in tracks.items()}
+    return Engine(model, index, located, encode=lambda path: embed_video(path, model.config))
 
-def _located(track: Soundtrack, workspace: Workspace) -> Soundtrack:
-    "The soundtrack with paths that can be opened from anywhere."
-    paths = {name: str(workspace.resolve(getattr(track, name))) for name in ("audio_path", "frame_path")}
-    return Soundtrack(**{**asdict(track), **paths})
+# %% ../nbs/07_recommend.ipynb #6edd7d00
+@lru_cache(maxsize=2)
+def _cached_engine(root: Path, changed: int) -> Engine:
+    "The engine of a workspace, as long as its index stays the same."
+    return Engine.load(root)
 
-# %% ../nbs/07_recommend.ipynb #4f465613
+# %% ../nbs/07_recommend.ipynb #ae8cf978
 def recommend_audio(
     video_path: str | Path,                  # the video that looks for a sound
     top_k: int = 5,                          # different tracks wanted
@@ -225,40 +233,42 @@ def recommend_audio(
     workspace: str | Path = "data",          # folder of a finished run
 ) -> list[Recommendation]:                   # best first, no track twice
     "The tracks that fit a video."
-    root = Path(getattr(workspace, "root", workspace)).absolute()
+    root = Path(workspace).absolute()
     file = Workspace(root).index / "tracks.json"
     return _cached_engine(root, file.stat().st_mtime_ns if file.exists() else 0).recommend(video_path, top_k)
 
-@lru_cache(maxsize=2)
-def _cached_engine(root: Path, changed: int) -> Engine:
-    "The engine of a workspace, as long as its index stays the same."
-    return Engine.load(root)
+# %% ../nbs/07_recommend.ipynb #f142cc70
+def _made_from(checkpoint: str, tracks: dict[str, Soundtrack], features: np.ndarray) -> str:
+    "One fingerprint of all that an index is made of."
+    known = json.dumps([checkpoint, [asdict(track) for track in tracks.values()]]).encode()
+    return hashlib.sha256(known + np.ascontiguousarray(features).tobytes()).hexdigest()
 
-# %% ../nbs/07_recommend.ipynb #1db05065
+# %% ../nbs/07_recommend.ipynb #5ac71145
+def _is_current(folder: Path, made_from: str) -> bool:
+    "Whether the index there is whole, and made from just this."
+    try: load_index(folder)
+    except ArtifactError: return False
+    return load_json(folder / "tracks.json", command=REBUILD).get("made_from") == made_from
+
+# %% ../nbs/07_recommend.ipynb #d062865d
 def run_recommend(
     config: Config,          # the config in force
     workspace: Workspace,    # where the stages leave their work
-) -> dict[str, Any]:         # counts: soundtracks, tracks, dim
+) -> dict[str, Any]:         # counts: soundtracks, tracks
     "Build the index of all soundtracks."
-    from avmatch.audio_features import load_audio_features
+    from avmatch.audio_features import load_audio_features, skipped_ids
     from avmatch.train import load_model
-    tracks = list_soundtracks(load_manifest(workspace))
-    if not tracks: raise ArtifactError(f"{workspace.manifest} has no clips; look into {workspace.process_skipped}, then `avmatch run --from ingest`")
+    lost = skipped_ids(workspace.audio_features)
+    tracks = list_soundtracks(entry for entry in load_manifest(workspace) if entry["video_id"] not in lost)
+    if not tracks: raise ArtifactError(f"{workspace.manifest} has no clip with a sound; skipped.json beside it says why")
     features = load_audio_features(workspace, list(tracks))
     checkpoint = fingerprint(workspace.checkpoint, command="avmatch run --only train")
-    known = json.dumps([checkpoint, [asdict(t) for t in tracks.values()]]).encode()
-    made_from = hashlib.sha256(known + np.ascontiguousarray(features).tobytes()).hexdigest()
-    if not _is_current(workspace.index, checkpoint, made_from):
+    made_from = _made_from(checkpoint, tracks, features)
+    if not _is_current(workspace.index, made_from):
         embeddings = load_model(workspace).embed_audio(features)
         index = TrackIndex(embeddings.shape[1])
         index.add(list(tracks), embeddings)
         save_index(workspace.index, index, tracks, about={"checkpoint": checkpoint, "made_from": made_from})
-    counts = {"soundtracks": len(tracks), "tracks": len({t.track_id for t in tracks.values()})}
+    counts = {"soundtracks": len(tracks), "tracks": len({track.track_id for track in tracks.values()})}
     save_counts(workspace, "recommend", counts)
     return counts
-
-def _is_current(folder: Path, checkpoint: str, made_from: str) -> bool:
-    "Whether the index there is whole, and made from just this."
-    try: load_index(folder, checkpoint=checkpoint)
-    except ArtifactError: return False
-    return load_json(folder / "tracks.json", command=REBUILD).get("made_from") == made_from

@@ -24,7 +24,7 @@ import numpy as np
 from .config import write_atomic
 from .media import level_db, write_video
 
-# %% ../nbs/samples.ipynb #ea45dbf4
+# %% ../nbs/samples.ipynb #20b1670f
 ATTRIBUTES = ("energy", "mood", "roundness")   # what even a still shows, each from 0 to 1
 TEMPO_RANGE = (70.0, 160.0)                    # beats per minute
 
@@ -206,37 +206,36 @@ def _score(track: Track, n_beats: int, rng: np.random.Generator) -> Iterator[tup
             melody = int(np.clip(melody + rng.integers(-2, 3), 5, 13)) if i else 7 + chord
             if rhythm[bar % 2 * 8 + i]: yield bar * 4 + i / 2, 1, melody, 0.5
 
-# %% ../nbs/samples.ipynb #31a2d05f
-def _amplified(y: np.ndarray, mood: float, roundness: float) -> np.ndarray:
-    "The mix with distortion (harsh) and without its high frequencies (dark)."
-    drive = 0.3 + 5 * (1 - roundness)
-    y = np.tanh(drive * y / np.sqrt(np.mean(y**2)))
+# %% ../nbs/samples.ipynb #6e1abdc0
+def _amplified(notes: np.ndarray, drums: np.ndarray, mood: float, roundness: float) -> np.ndarray:
+    "The mix: notes distorted (harsh), drums added, high frequencies taken away (dark)."
+    drive = 0.2 + 3 * (1 - roundness)
+    y = np.tanh(drive * notes / np.sqrt(np.mean(notes**2)))
+    y = 0.6 * y / np.sqrt(np.mean(y**2)) + drums
     cutoff_hz = 400 * 2 ** (4.5 * mood)
-    spectrum = np.fft.rfft(y)
     frequency = np.fft.rfftfreq(len(y), 1 / SR)
-    return np.fft.irfft(spectrum / np.hypot(1, frequency / cutoff_hz), len(y))
+    return np.fft.irfft(np.fft.rfft(y) / np.hypot(1, frequency / cutoff_hz), len(y))
 
-# %% ../nbs/samples.ipynb #84e3a53d
+# %% ../nbs/samples.ipynb #8d12067c
 @lru_cache(maxsize=4)
 def track_sound(
     track: Track,     # which music
 ) -> np.ndarray:      # waveform, shape (n_samples,) at 44.1 kHz, 20 seconds
     "Play a track."
     rng = np.random.default_rng(track.seed)
-    beat, y = 60 / track.tempo, np.zeros(int((TRACK_LENGTH + 8) * SR))   # the last notes may ring on
+    beat, (notes, drums) = 60 / track.tempo, np.zeros((2, int((TRACK_LENGTH + 8) * SR)))   # the last notes may ring on
     scale, key = SCALES["major" if track.mood > 0.5 else "minor"], round(47 + 14 * track.mood) + int(rng.integers(-3, 4))
-    table, n_beats = _wavetable(track.roundness), int(TRACK_LENGTH / beat) + 1
-    def add(sound, at, level):
+    table, kit, n_beats = _wavetable(track.roundness), _drums(rng), int(TRACK_LENGTH / beat) + 1
+    def add(part, sound, at):
         start = int(at * beat * SR)
-        y[start:start + len(sound)] += level * sound
+        part[start:start + len(sound)] += sound
     for at, length, step, level in _score(track, n_beats + 4, rng):
         pitch = key + 12 * (step // 7) + scale[step % 7]
-        add(_note(table, pitch, length * beat, track.roundness), at, level)
-    drums = _drums(rng)
-    for drum, at, level in _drum_hits(track.energy, n_beats): add(drums[drum], at, level)
-    delay = int(0.75 * beat * SR)
-    y[delay:] += 0.3 * y[:-delay]
-    y = _amplified(y[:int(TRACK_LENGTH * SR)], track.mood, track.roundness)
+        add(notes, level * _note(table, pitch, length * beat, track.roundness), at)
+    for drum, at, level in _drum_hits(track.energy, n_beats): add(drums, level * kit[drum], at)
+    delay, n = int(0.75 * beat * SR), int(TRACK_LENGTH * SR)
+    notes[delay:] += 0.3 * notes[:-delay]
+    y = _amplified(notes[:n], drums[:n], track.mood, track.roundness)
     return np.tanh(y * 10 ** ((-28 + 16 * track.energy - level_db(y)) / 20)).astype(np.float32)
 
 # %% ../nbs/samples.ipynb #362cc777
@@ -250,7 +249,7 @@ def clip_sound(
     y *= np.minimum(np.minimum(np.arange(len(y)), np.arange(len(y))[::-1]) / (0.05 * SR), 1)
     return None if clip.flaw == "no_audio" else np.clip(y, -1, 1).astype(np.float32) * (clip.flaw != "silent")
 
-# %% ../nbs/samples.ipynb #343ce465
+# %% ../nbs/samples.ipynb #bac8a43c
 def _rgb(hue: float, saturation: float, value: float) -> np.ndarray:
     "A colour as RGB from 0 to 255, shape (3,)."
     return 255 * np.array(colorsys.hsv_to_rgb(hue % 1, min(saturation, 1), min(value, 1)))
@@ -258,9 +257,10 @@ def _rgb(hue: float, saturation: float, value: float) -> np.ndarray:
 def _palette(mood: float) -> dict[str, np.ndarray]:
     "The colours of a mood."
     hue, value = 0.62 + 0.48 * mood, 0.25 + 0.65 * mood
-    return {"top": _rgb(hue, 0.85, 0.75 * value), "horizon": _rgb(hue + 0.07, 0.6, 1.3 * value), "sun": _rgb(hue + 0.12, 0.35, 0.5 + value),
+    return {"top": _rgb(hue, 0.85, 0.75 * value), "horizon": _rgb(hue + 0.07, 0.6, 1.3 * value),
             "far": _rgb(hue - 0.03, 0.7, 0.6 * value), "near": _rgb(hue - 0.08, 0.8, 0.32 * value),
-            "shape_0": _rgb(hue + 0.1, 0.55, 0.45 + value), "shape_1": _rgb(hue - 0.12, 0.5, 0.35 + value), "shape_2": _rgb(hue + 0.5, 0.25, 0.4 + value)}
+            "sun": _rgb(hue + 0.12, 0.35, 0.5 + value), "shape_0": _rgb(hue + 0.1, 0.55, 0.45 + value),
+            "shape_1": _rgb(hue - 0.12, 0.5, 0.35 + value), "shape_2": _rgb(hue + 0.5, 0.25, 0.4 + value)}
 
 # %% ../nbs/samples.ipynb #beae1d7c
 def _wave(phase: np.ndarray, roundness: float) -> np.ndarray:
@@ -285,13 +285,14 @@ def cut_times(
     times = times + 0.04 * clip.carelessness * np.random.default_rng([clip.seed, 1]).standard_normal(len(times))
     return times[times > 0.2]
 
-# %% ../nbs/samples.ipynb #1bbf4646
+# %% ../nbs/samples.ipynb #64d38dab
 def _background(clip: Clip, size: int, rng: np.random.Generator) -> np.ndarray:
     "Sky, sun and two ranges of hills, shape (height, width, 3)."
     import cv2
     height, width, colours = _height(size), size, _palette(clip.mood + rng.uniform(-0.04, 0.04))
     blend = np.linspace(0, 1, height)[:, None, None]
-    image = np.ascontiguousarray(np.broadcast_to((1 - blend) * colours["top"] + blend * colours["horizon"], (height, width, 3)).astype(np.uint8))
+    sky = (1 - blend) * colours["top"] + blend * colours["horizon"]
+    image = np.broadcast_to(sky, (height, width, 3)).astype(np.uint8, order="C")
     centre = np.array([rng.uniform(0.2, 0.8) * width, rng.uniform(0.15, 0.5) * height])
     _fill(image, centre + width * rng.uniform(0.12, 0.22) * _outline(12, clip.roundness), colours["sun"])
     for name, level in (("far", 0.7), ("near", 0.84)):

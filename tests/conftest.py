@@ -1,4 +1,4 @@
-"""What several tests share: a browser that reaches this machine only, and a server for static files."""
+"""What several tests share: a finished workspace, a browser that reaches this machine only, a server for static files."""
 import functools
 import os
 import shutil
@@ -82,3 +82,16 @@ def serve_folder():
     for server in servers:
         server.shutdown()
         server.server_close()
+
+
+@pytest.fixture(scope="session")
+def demo():
+    "The notebooks' demo workspace with every stage done that the service needs: (config, workspace)."
+    from avmatch.audio_features import run_audio_features
+    from avmatch.config import demo_workspace
+    from avmatch.ingest import run_ingest
+    from avmatch.process import run_process
+    from avmatch.recommend import run_recommend
+    from avmatch.train import run_train
+    from avmatch.video_features import run_video_features
+    return demo_workspace([run_ingest, run_process, run_audio_features, run_video_features, run_train, run_recommend])

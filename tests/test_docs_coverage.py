@@ -3,6 +3,7 @@ import argparse
 import dataclasses
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -34,7 +35,7 @@ def commands() -> list[str]:
 def routes() -> set[str]:
     "The paths that the service answers, without those FastAPI adds."
     from avmatch.serve import create_app
-    return {r.path for r in create_app().routes} - {"/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc"}
+    return {r.path for r in create_app(engine=SimpleNamespace(tracks={})).routes} - {"/openapi.json"}
 
 
 def test_config_fields_are_found():

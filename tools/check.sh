@@ -8,7 +8,7 @@ step() { printf '\n== %s (%d s)\n' "$1" "$SECONDS"; }
 step "notebooks clean, library in sync"
 python -m tools.notebooks
 step "lint"
-ruff check --quiet . && echo "no complaints"
+ruff check .
 step "docs site"
 python -m tools.build_docs
 step "nbdev_test"

@@ -47,9 +47,9 @@ def is_kept(output: dict) -> bool:
 def without_paths(output: dict) -> dict:
     "The output with the paths of this machine shortened to what they are on any machine."
     places = (
+        (rf"{re.escape(str(ROOT))}/", ""),
         (rf"{re.escape(tempfile.gettempdir())}/avmatch-demo-[^/\s'\"]+/", ""),        # the demo workspace: data/raw/...
         (rf"{re.escape(tempfile.gettempdir())}/[^/\s'\"]+", "temporary"),             # a folder that a cell made
-        (rf"{re.escape(str(ROOT))}/", ""),
         (re.escape(str(Path.home())) + r"(?=/)", "~"),
     )
 
