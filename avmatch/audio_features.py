@@ -141,14 +141,14 @@ def encode_track(
     if sr != encoder.sr: raise MediaError(f"{path.name} has {sr} Hz, the encoder {encoder.name} expects {encoder.sr} Hz", reason="broken")
     return encoder.encode(y)
 
-# %% ../nbs/02_audio_features.ipynb #d53afc8f
+# %% ../nbs/02_audio_features.ipynb #379453c7
 def run_audio_features(
     config: Config,                # the config in force
     workspace: Workspace,          # where the stages leave their work
 ) -> dict[str, Any]:               # counts of the stage
     "Encode the sound of every clip of the manifest."
     from tqdm.auto import tqdm
-    encoder, entries, skipped, n_new = get_audio_encoder(config.audio_features), load_manifest(workspace), [], 0
+    encoder, entries, skipped = get_audio_encoder(config.audio_features), load_manifest(workspace), []
     folder = workspace.audio_features
     _start_folder(folder, encoder_meta(encoder), {e["video_id"] for e in entries})
     for entry in tqdm(entries, desc="audio features", unit="clip", delay=2):
@@ -156,8 +156,7 @@ def run_audio_features(
         if path.exists() and sound.exists() and path.stat().st_mtime >= sound.stat().st_mtime: continue
         try: _save_vector(path, encode_track(encoder, sound))
         except MediaError as e: skipped.append({"video_id": entry["video_id"], "reason": e.reason, "detail": str(e)})
-        else: n_new += 1
     save_json(folder / "skipped.json", skipped)
-    counts = {"clips": len(entries) - len(skipped), "new": n_new, "skipped": len(skipped), "encoder": encoder.name, "dim": encoder.dim}
+    counts = {"clips": len(entries) - len(skipped), "skipped": len(skipped), "encoder": encoder.name, "dim": encoder.dim}
     save_counts(workspace, "audio_features", counts)
     return counts

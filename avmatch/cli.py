@@ -6,14 +6,13 @@
 __all__ = ['read_config', 'run_command', 'recommend_command', 'evaluate_command', 'inspect_command', 'serve_command', 'Finding',
            'diagnose', 'doctor_command', 'make_parser', 'main']
 
-# %% ../nbs/cli.ipynb #bcf5667e
+# %% ../nbs/cli.ipynb #7b928597
 import argparse
 import json
 import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
 from . import __version__
 from .config import AvmatchError, Config, Workspace, load_config, parse_changes

@@ -137,7 +137,7 @@ def format_metrics(
     low, high = evaluation["mrr_interval"]
     return "\n".join(lines) + f"\n\nMRR of video to audio, 95 % interval: {low:.3f} to {high:.3f}"
 
-# %% ../nbs/06_evaluate.ipynb #d1114833
+# %% ../nbs/06_evaluate.ipynb #b38c568c
 def load_held_out(
     workspace: Workspace,         # where the stages leave their work
 ) -> HeldOut:                     # the test clips, embedded by the model of the workspace
@@ -147,7 +147,8 @@ def load_held_out(
     split = load_json(workspace.split, command="avmatch run --only train --force")
     track_of = {e["video_id"]: e["track_id"] for e in load_manifest(workspace)}
     ids = split["test"]
-    if gone := [i for i in ids if i not in track_of]: raise ArtifactError(f"held-out clip {gone[0]!r} left the manifest; `avmatch run --from train` splits anew")
+    if gone := [i for i in ids if i not in track_of]:
+        raise ArtifactError(f"held-out clip {gone[0]!r} left the manifest; `avmatch run --from train` splits anew")
     return gather_tracks(ids, [track_of[i] for i in ids], clips=model.embed_video(load_video_features(workspace, ids)),
                          sounds=model.embed_audio(load_audio_features(workspace, ids)))
 
@@ -250,7 +251,7 @@ def _measure(held_out: HeldOut, entries: Sequence[dict[str, Any]], config: Evalu
                       "popular": random_baseline(is_right, popularity=track_popularity(entries, held_out.track_ids), **lots)},
         "ranks": {i: int(r) for i, r in zip(held_out.clip_ids, ranks)}}
 
-# %% ../nbs/06_evaluate.ipynb #8c4a9775
+# %% ../nbs/06_evaluate.ipynb #02b3db00
 def run_evaluate(
     config: Config,               # the config in force
     workspace: Workspace,         # where the stages leave their work
@@ -259,7 +260,8 @@ def run_evaluate(
     from avmatch.train import load_model
     held_out = load_held_out(workspace)
     entries = [e for e in load_manifest(workspace) if e["video_id"] in set(held_out.clip_ids)]
-    evaluation = {"schema_version": 1, "preset": load_model(workspace).config.preset, "n_clips": len(held_out.clip_ids), "n_tracks": len(held_out.track_ids),
+    evaluation = {"schema_version": 1, "preset": load_model(workspace).config.preset,
+                  "n_clips": len(held_out.clip_ids), "n_tracks": len(held_out.track_ids),
                   "checkpoint_sha256": hashlib.sha256(workspace.checkpoint.read_bytes()).hexdigest(), **_measure(held_out, entries, config.evaluate)}
     save_json(workspace.evaluation, evaluation)
     counts = {"clips": evaluation["n_clips"], "tracks": evaluation["n_tracks"], "mrr": round(evaluation["video_to_audio"]["mrr"], 4)}

@@ -6,7 +6,7 @@
 __all__ = ['STAGES', 'Stage', 'notebooks_folder', 'select_stages', 'fingerprint', 'load_run', 'is_current', 'pipeline_cells',
            'StageError', 'execute', 'run_pipeline']
 
-# %% ../nbs/pipeline.ipynb #a8c4bd0d
+# %% ../nbs/pipeline.ipynb #eecbd25f
 import hashlib
 import json
 import platform
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
-from .config import ArtifactError, AvmatchError, Config, ConfigError, Workspace, config_dict, load_config, load_counts, load_json, save_json
+from .config import ArtifactError, AvmatchError, Config, ConfigError, Workspace, config_dict, load_counts, load_json, save_json
 
 # %% ../nbs/pipeline.ipynb #ba858191
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ def group_clips(
     numbers: dict[int, int] = {}
     return [numbers.setdefault(root(i), len(numbers)) for i in range(len(entries))]
 
-# %% ../nbs/05_train.ipynb #c953db87
+# %% ../nbs/05_train.ipynb #97ccff52
 def split_clips(
     entries: Sequence[dict[str, Any]],   # of the manifest
     config: TrainConfig,                 # val_share, test_share, seed
@@ -52,15 +52,26 @@ def split_clips(
     groups: dict[int, list[str]] = {}
     for entry, group in zip(entries, group_clips(entries)): groups.setdefault(group, []).append(entry["video_id"])
     if len(groups) < 3: raise ArtifactError(_too_few(len(entries), len(groups)))
-    shares = {"train": 1 - config.val_share - config.test_share, "test": config.test_share, "val": config.val_share}
-    if min(shares.values()) <= 0: raise ConfigError(f"train.val_share + train.test_share = {1 - shares['train']:.2f}: each must be above 0 and both together below 1")
     order = list(groups.values())
     np.random.default_rng(config.seed).shuffle(order)
+    return _deal(sorted(order, key=len, reverse=True), _shares(config))
+
+# %% ../nbs/05_train.ipynb #5c4104da
+def _shares(config: TrainConfig) -> dict[str, float]:
+    "The share of each part, checked."
+    shares = {"train": 1 - config.val_share - config.test_share, "test": config.test_share, "val": config.val_share}
+    if min(shares.values()) > 0: return shares
+    raise ConfigError(f"train.val_share = {config.val_share}, train.test_share = {config.test_share}: "
+                      "each must be above 0 and both together below 1")
+
+def _deal(groups: Sequence[list[str]], shares: dict[str, float]) -> dict[str, list[str]]:
+    "Give each group, in this order, to the part that still lacks most; no part stays empty."
     parts: dict[str, list[str]] = {name: [] for name in shares}
-    for i, group in enumerate(sorted(order, key=len, reverse=True)):
+    n_clips = sum(map(len, groups))
+    for i, group in enumerate(groups):
         empty = [name for name in parts if not parts[name]]
-        open_parts = empty if len(groups) - i <= len(empty) else list(parts)   # no part may stay empty
-        lacks = {name: shares[name] * len(entries) - len(parts[name]) for name in open_parts}
+        open_parts = empty if len(groups) - i <= len(empty) else list(parts)
+        lacks = {name: shares[name] * n_clips - len(parts[name]) for name in open_parts}
         parts[max(lacks, key=lacks.get)] += group
     return {name: sorted(parts[name]) for name in ("train", "val", "test")}
 
@@ -150,7 +161,7 @@ class Fit:
     val_loss: float                    # of the best epoch (nats)
     history: list[dict[str, float]]    # epoch, train_loss and val_loss of each epoch
 
-# %% ../nbs/05_train.ipynb #2b61e85a
+# %% ../nbs/05_train.ipynb #01e94356
 def fit(
     train: Pairs,            # to learn from, on one scale
     val: Pairs,              # to choose the best epoch
@@ -168,8 +179,10 @@ def fit(
         loss = train_epoch(model, optimizer, train, batch_size=c.batch_size, temperature=temperature, generator=order)
         held_out = validation_loss(model, val, temperature=temperature)
         history.append({"epoch": epoch, "train_loss": loss, "val_loss": held_out})
-        if not math.isfinite(loss + held_out): raise ArtifactError(f"the loss is {loss} in epoch {epoch}; a smaller train.lr, or train.standardize=true, helps")
-        if held_out < best.val_loss: best, state = Fit(model, epoch, held_out, history), {k: v.clone() for k, v in model.state_dict().items()}
+        if not math.isfinite(loss + held_out):
+            raise ArtifactError(f"the loss is {loss} in epoch {epoch}; a smaller train.lr, or train.standardize=true, helps")
+        if held_out < best.val_loss:
+            best, state = Fit(model, epoch, held_out, history), {k: v.clone() for k, v in model.state_dict().items()}
         if c.patience and epoch - best.epoch >= c.patience: break
     if best.epoch: model.load_state_dict(state)
     return replace(best, history=history)
@@ -206,7 +219,7 @@ def _on_scale(pairs: Pairs, scales: dict[str, torch.Tensor]) -> Pairs:
     return replace(pairs, video=rescale(pairs.video, scales["video_mean"], scales["video_std"]),
                    audio=rescale(pairs.audio, scales["audio_mean"], scales["audio_std"]))
 
-# %% ../nbs/05_train.ipynb #7f5f50bd
+# %% ../nbs/05_train.ipynb #4a6b388b
 @dataclass(frozen=True)
 class TrainedModel:
     "A checkpoint, ready to embed features."
@@ -225,7 +238,8 @@ class TrainedModel:
         scales, project = self.checkpoint["standardization"], getattr(self.model, f"{side}_proj")
         x = torch.from_numpy(np.asarray(features, dtype=np.float32))
         if x.ndim != 2 or x.shape[1] != project[0].in_features:
-            raise ArtifactError(f"{side} features have shape {tuple(x.shape)}, the model expects (n, {project[0].in_features}); were they made by another encoder?")
+            raise ArtifactError(f"{side} features have shape {tuple(x.shape)}, the model expects (n, {project[0].in_features}); "
+                                "were they made by another encoder?")
         with torch.inference_mode():
             return F.normalize(project(rescale(x, scales[f"{side}_mean"], scales[f"{side}_std"])), dim=1).numpy()
 
@@ -296,7 +310,7 @@ def _write_log(path: Path, header: dict[str, Any], history: Sequence[dict[str, f
     "The log of the training: a line about the run, then a line an epoch."
     write_atomic(path, "".join(json.dumps(line) + "\n" for line in (header, *history)).encode())
 
-# %% ../nbs/05_train.ipynb #3162cc06
+# %% ../nbs/05_train.ipynb #709f9fc3
 def run_train(
     config: Config,           # the config in force
     workspace: Workspace,     # where the stages leave their work
@@ -313,7 +327,8 @@ def run_train(
         fitted = fit(_on_scale(part["train"], scales), _on_scale(part["val"], scales), config)
         counts = {name: len(ids) for name, ids in split.items()} | {"epochs": len(fitted.history), "parameters": count_parameters(fitted.model)}
         about = _about(workspace, config, fitted, scales)
-        _write_log(workspace.training_log, counts | {"versions": about["versions"], "best_epoch": fitted.epoch, "seed": config.train.seed}, fitted.history)
+        header = counts | {"versions": about["versions"], "best_epoch": fitted.epoch, "seed": config.train.seed}
+        _write_log(workspace.training_log, header, fitted.history)
         save_json(workspace.split, split)
         write_atomic(workspace.checkpoint.with_suffix(".md"), _card(about, config, counts).encode())
         save_counts(workspace, "train", counts | {"best_epoch": fitted.epoch, "val_loss": round(fitted.val_loss, 4)})

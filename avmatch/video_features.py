@@ -7,12 +7,12 @@ __all__ = ['VIDEO_ENCODERS', 'center_crop', 'to_batch', 'VideoEncoder', 'TorchEn
            'efficientnet_lite0', 'resnet18', 'register_video_encoder', 'get_video_encoder', 'embed_video',
            'encoder_meta', 'load_video_features', 'run_video_features']
 
-# %% ../nbs/03_video_features.ipynb #f65a6c75
+# %% ../nbs/03_video_features.ipynb #089a55f4
 import hashlib
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -128,8 +128,8 @@ def efficientnet_lite0(
     return TorchEncoder(Features(network), name="efficientnet_lite0", version=digits, dim=1280, licence="Apache-2.0",
                         colours=([0.498] * 3, [0.502] * 3), batch_size=config.batch_size)
 
-# %% ../nbs/03_video_features.ipynb #db5bd17a
-@lru_cache(maxsize=None)
+# %% ../nbs/03_video_features.ipynb #f6e7b894
+@cache
 def _import_torchvision() -> Any:
     "torchvision, also where its compiled operators do not fit the build of PyTorch."
     import sys
@@ -290,7 +290,7 @@ def _is_done(path: Path, frames: Path) -> bool:
     "Whether the features are newer than the frames they were made from."
     return path.exists() and frames.exists() and path.stat().st_mtime >= frames.stat().st_mtime
 
-# %% ../nbs/03_video_features.ipynb #ab6c3795
+# %% ../nbs/03_video_features.ipynb #530b48e4
 def run_video_features(
     config: Config,           # the config in force
     workspace: Workspace,     # where the stages leave their work
@@ -304,7 +304,7 @@ def run_video_features(
         try: _save_vector(folder / f"{entry['video_id']}.pt", encoder.encode(images.result()).mean(axis=0))
         except MediaError as e: skipped.append({"video_id": entry["video_id"], "reason": e.reason, "detail": str(e)})
     save_json(folder / "skipped.json", skipped)
-    counts = {"clips": len(entries) - len(skipped), "new": len(todo) - len(skipped), "skipped": len(skipped),
+    counts = {"clips": len(entries) - len(skipped), "skipped": len(skipped),
               "encoder": encoder.name, "dim": encoder.dim}
     save_counts(workspace, "video_features", counts)
     return counts

@@ -24,7 +24,8 @@ def error(status, reason, message):
 QUOTA = error(403, "quotaExceeded", 'The request cannot be completed because you have exceeded your <a href="/youtube/v3">quota</a>.')
 BAD_KEY = (400, {"error": {"code": 400, "message": "API key not valid. Please pass a valid API key.", "status": "INVALID_ARGUMENT",
                            "errors": [{"message": "API key not valid.", "domain": "global", "reason": "badRequest"}],
-                           "details": [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID", "domain": "googleapis.com"}]}})
+                           "details": [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID",
+                                        "domain": "googleapis.com"}]}})
 
 
 def video(video_id, duration="PT12S", status=None, **counts):

@@ -141,6 +141,7 @@ def test_what_the_user_can_mend_is_one_line(tmp_path, words, expected):
 
 
 def test_help_needs_no_heavy_library():
-    code = "import sys; from avmatch.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\nprint('heavy', {'torch', 'librosa', 'cv2', 'av'} & set(sys.modules))"
+    code = ("import sys; from avmatch.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+            "print('heavy', {'torch', 'librosa', 'cv2', 'av'} & set(sys.modules))")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[1])
     assert done.stdout.strip().endswith("heavy set()")

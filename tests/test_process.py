@@ -165,7 +165,7 @@ def test_a_full_disk_stops_the_run_and_it_can_go_on(workspace, monkeypatch):
         patch.setattr(process, "_jpeg", lambda *a: (_ for _ in ()).throw(OSError(28, "No space left on device")))
         with pytest.raises(OSError, match="No space left"): run_process(config(), workspace)
     assert not workspace.manifest.exists()
-    assert not [p for p in workspace.root.rglob("*partial*")]
+    assert not list(workspace.root.rglob("*partial*"))
     assert run_process(config(), workspace)["clips"] == 2
 
 

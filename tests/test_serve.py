@@ -110,7 +110,7 @@ def test_recommend_keeps_the_contract_of_the_report(real, demo):
 def test_top_k_is_five_unless_asked_otherwise(real, demo):
     video = demo[1].resolve(load_manifest(demo[1])[0]["video_path"]).read_bytes()
     assert len(real.post("/recommend", files={"file": video}).json()) == 5
-    assert len(real.post("/recommend?top_k=50", files={"file": video}).json()) == real.get("/health").json()["n_tracks"] == 16
+    assert len(real.post("/recommend?top_k=50", files={"file": video}).json()) == real.get("/health").json()["n_tracks"] > 5
 
 
 def test_avmatch_serve_prints_where_it_is(demo):
