@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['AUDIO_ENCODERS', 'AudioEncoder', 'check_waveform', 'MfccEncoder', 'register_audio_encoder', 'get_audio_encoder',
-           'encoder_meta', 'load_audio_features', 'skipped_ids', 'encode_track', 'run_audio_features']
+           'encoder_meta', 'load_audio_features', 'skipped_ids', 'start_folder', 'is_newer', 'encode_track',
+           'run_audio_features']
 
 # %% ../nbs/02_audio_features.ipynb #99c38860
 import io
@@ -77,13 +78,13 @@ def get_audio_encoder(
         raise ConfigError(f"unknown audio encoder {config.encoder!r}; known: {', '.join(AUDIO_ENCODERS)}")
     return AUDIO_ENCODERS[config.encoder](config)
 
-# %% ../nbs/02_audio_features.ipynb #7ed885a9
+# %% ../nbs/02_audio_features.ipynb #19a8d713
 def encoder_meta(
-    encoder: AudioEncoder,         # or any object with these attributes
+    encoder: Any,                  # an encoder of sounds or of pictures
 ) -> dict[str, Any]:               # what meta.json holds
     "What makes the numbers of an encoder what they are."
-    names = ("name", "version", "dim", "sr", "licence", "settings")
-    return {"schema_version": 1, "encoder": encoder.name} | {n: getattr(encoder, n) for n in names[1:]}
+    names = ("version", "dim", "sr", "licence", "settings")
+    return {"schema_version": 1, "encoder": encoder.name} | {n: getattr(encoder, n) for n in names if hasattr(encoder, n)}
 
 # %% ../nbs/02_audio_features.ipynb #3976a47f
 _COMMAND = "avmatch run --only audio_features --force"
@@ -115,20 +116,34 @@ def skipped_ids(
     path = folder / "skipped.json"
     return {s["video_id"] for s in load_json(path, command="avmatch run")} if path.exists() else set()
 
-# %% ../nbs/02_audio_features.ipynb #5ca88ae3
+# %% ../nbs/02_audio_features.ipynb #1f46be52
+def start_folder(
+    folder: Path,                  # audio_features or video_features of a workspace
+    meta: dict[str, Any],          # of the encoder at hand
+    *,
+    keep: set[str],                # ids of the clips in the manifest
+) -> None:
+    "Empty the folder where another encoder made it, and drop clips that left the manifest."
+    path = folder / "meta.json"
+    same = path.exists() and json.loads(path.read_text(encoding="utf-8")) == meta
+    for file in (*folder.glob("*.npy"), *folder.glob("*.pt")):
+        if not same or file.stem not in keep: file.unlink()
+    save_json(path, meta)
+
+# %% ../nbs/02_audio_features.ipynb #e091b158
+def is_newer(
+    path: Path,                    # what was made
+    source: Path,                  # what it was made from
+) -> bool:                         # False where one of them is missing
+    "Whether a file is at least as new as what it was made from."
+    return path.exists() and source.exists() and path.stat().st_mtime >= source.stat().st_mtime
+
+# %% ../nbs/02_audio_features.ipynb #93b7afd9
 def _save_vector(path: Path, features: np.ndarray) -> None:
     "Write one clip's features, whole or not at all."
     buffer = io.BytesIO()
     np.save(buffer, features, allow_pickle=False)
     write_atomic(path, buffer.getvalue())
-
-def _start_folder(folder: Path, meta: dict[str, Any], keep: set[str]) -> None:
-    "Empty the folder where another encoder made it, and drop clips that left the manifest."
-    path = folder / "meta.json"
-    same = path.exists() and json.loads(path.read_text(encoding="utf-8")) == meta
-    for file in folder.glob("*.npy"):
-        if not same or file.stem not in keep: file.unlink()
-    save_json(path, meta)
 
 # %% ../nbs/02_audio_features.ipynb #c945726e
 def encode_track(
@@ -141,7 +156,7 @@ def encode_track(
     if sr != encoder.sr: raise MediaError(f"{path.name} has {sr} Hz, the encoder {encoder.name} expects {encoder.sr} Hz", reason="broken")
     return encoder.encode(y)
 
-# %% ../nbs/02_audio_features.ipynb #379453c7
+# %% ../nbs/02_audio_features.ipynb #b081655f
 def run_audio_features(
     config: Config,                # the config in force
     workspace: Workspace,          # where the stages leave their work
@@ -150,10 +165,10 @@ def run_audio_features(
     from tqdm.auto import tqdm
     encoder, entries, skipped = get_audio_encoder(config.audio_features), load_manifest(workspace), []
     folder = workspace.audio_features
-    _start_folder(folder, encoder_meta(encoder), {e["video_id"] for e in entries})
+    start_folder(folder, encoder_meta(encoder), keep={e["video_id"] for e in entries})
     for entry in tqdm(entries, desc="audio features", unit="clip", delay=2):
         path, sound = folder / f"{entry['video_id']}.npy", workspace.resolve(entry["audio_path"])
-        if path.exists() and sound.exists() and path.stat().st_mtime >= sound.stat().st_mtime: continue
+        if is_newer(path, sound): continue
         try: _save_vector(path, encode_track(encoder, sound))
         except MediaError as e: skipped.append({"video_id": entry["video_id"], "reason": e.reason, "detail": str(e)})
     save_json(folder / "skipped.json", skipped)

@@ -5,12 +5,11 @@
 # %% auto #0
 __all__ = ['VIDEO_ENCODERS', 'center_crop', 'to_batch', 'VideoEncoder', 'TorchEncoder', 'check_trained', 'load_weights',
            'efficientnet_lite0', 'resnet18', 'register_video_encoder', 'get_video_encoder', 'embed_video',
-           'encoder_meta', 'load_video_features', 'run_video_features']
+           'load_video_features', 'run_video_features']
 
-# %% ../nbs/03_video_features.ipynb #089a55f4
+# %% ../nbs/03_video_features.ipynb #10c2f582
 import hashlib
 import io
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from .audio_features import encoder_meta, is_newer, start_folder
 from .config import (ArtifactError, Config, ConfigError, MediaError, VideoFeaturesConfig, WeightsError, Workspace, load_json,
                             load_manifest, save_counts, save_json, write_atomic)
 
@@ -217,14 +217,6 @@ def embed_video(
     if not frames: raise MediaError(f"{Path(path).name} has no frames", reason="no_frames")
     return get_video_encoder(config.video_features).encode(frames).mean(axis=0)
 
-# %% ../nbs/03_video_features.ipynb #8369f78b
-def encoder_meta(
-    encoder: VideoEncoder,    # or any object with these attributes
-) -> dict[str, Any]:          # what meta.json holds
-    "What makes the numbers of an encoder what they are."
-    names = ("version", "dim", "licence", "settings")
-    return {"schema_version": 1, "encoder": encoder.name} | {n: getattr(encoder, n) for n in names}
-
 # %% ../nbs/03_video_features.ipynb #f021bfcd
 _COMMAND = "avmatch run --only video_features --force"
 
@@ -268,15 +260,6 @@ def _read_ahead(entries: Iterable[dict[str, Any]], workspace: Workspace) -> Iter
             if len(ahead) > 2: yield ahead.popleft()
         yield from ahead
 
-# %% ../nbs/03_video_features.ipynb #a1033c0d
-def _start_folder(folder: Path, meta: dict[str, Any], keep: set[str]) -> None:
-    "Empty the folder where another encoder made it, and drop clips that left the manifest."
-    path = folder / "meta.json"
-    same = path.exists() and json.loads(path.read_text(encoding="utf-8")) == meta
-    for file in folder.glob("*.pt"):
-        if not same or file.stem not in keep: file.unlink()
-    save_json(path, meta)
-
 # %% ../nbs/03_video_features.ipynb #1f8f5c86
 def _save_vector(path: Path, features: np.ndarray) -> None:
     "Write one clip's features, whole or not at all."
@@ -285,12 +268,7 @@ def _save_vector(path: Path, features: np.ndarray) -> None:
     torch.save(torch.from_numpy(features), buffer)
     write_atomic(path, buffer.getvalue())
 
-# %% ../nbs/03_video_features.ipynb #64ef0e14
-def _is_done(path: Path, frames: Path) -> bool:
-    "Whether the features are newer than the frames they were made from."
-    return path.exists() and frames.exists() and path.stat().st_mtime >= frames.stat().st_mtime
-
-# %% ../nbs/03_video_features.ipynb #530b48e4
+# %% ../nbs/03_video_features.ipynb #f6c9511b
 def run_video_features(
     config: Config,           # the config in force
     workspace: Workspace,     # where the stages leave their work
@@ -298,8 +276,8 @@ def run_video_features(
     "Encode the frames of every clip of the manifest."
     from tqdm.auto import tqdm
     encoder, entries, skipped, folder = get_video_encoder(config.video_features), load_manifest(workspace), [], workspace.video_features
-    _start_folder(folder, encoder_meta(encoder), {e["video_id"] for e in entries})
-    todo = [e for e in entries if not _is_done(folder / f"{e['video_id']}.pt", workspace.resolve(e["frames_dir"]))]
+    start_folder(folder, encoder_meta(encoder), keep={e["video_id"] for e in entries})
+    todo = [e for e in entries if not is_newer(folder / f"{e['video_id']}.pt", workspace.resolve(e["frames_dir"]))]
     for entry, images in tqdm(_read_ahead(todo, workspace), total=len(todo), desc="video features", unit="clip", delay=2):
         try: _save_vector(folder / f"{entry['video_id']}.pt", encoder.encode(images.result()).mean(axis=0))
         except MediaError as e: skipped.append({"video_id": entry["video_id"], "reason": e.reason, "detail": str(e)})
