@@ -48,7 +48,7 @@ def safe_id(
     "A name that is safe as a file's name and in a web address."
     return re.sub(r"[^\w.-]+", "_", name).lstrip(".")[:64] or "clip"
 
-# %% ../nbs/00_ingest.ipynb #f479f0c5
+# %% ../nbs/00_ingest.ipynb #be4cf0c5
 def check_record(
     record: dict[str, Any],    # what is known of a clip
     *,
@@ -58,8 +58,7 @@ def check_record(
     for name, wanted, reason in (("upload_status", "processed", "not_processed"), ("privacy_status", "public", "private")):
         if record[name] not in (None, wanted): raise MediaError(f"{name} is {record[name]!r}, not {wanted!r}", reason=reason)
     if not (record["duration"] or 0) > 0: raise MediaError(f"duration {record['duration']}: a live stream, or unknown", reason="no_duration")
-    if record["duration"] > max_duration:
-        raise MediaError(f"{record['duration']:.1f} s long, at most {max_duration:.1f} s are kept", reason="too_long")
+    if record["duration"] > max_duration: raise MediaError(f"{record['duration']:.1f} s long, {max_duration:.1f} s at most", reason="too_long")
 
 # %% ../nbs/00_ingest.ipynb #179d5ff3
 class Source(Protocol):
@@ -211,7 +210,7 @@ def youtube_service(
     options = {"api_endpoint": config.api_url} if config.api_url else None
     return build("youtube", "v3", developerKey=key, http=connection, client_options=options, cache_discovery=False, static_discovery=True)
 
-# %% ../nbs/00_ingest.ipynb #45a82e45
+# %% ../nbs/00_ingest.ipynb #f4f0df96
 def explain_refusal(
     status: int,             # HTTP status of the answer
     content: bytes,          # its body, JSON as Google's APIs give it
@@ -230,8 +229,7 @@ def explain_refusal(
         return IngestError("the key's project may not use the YouTube Data API v3; enable it at https://console.cloud.google.com" + said)
     if status == 401 or reasons & {"keyInvalid", "API_KEY_INVALID", "keyExpired"} or "API key" in said:
         return IngestError("YouTube does not accept the key in YOUTUBE_API_KEY; check it, or make another" + said)
-    remedy = "try again later" if status >= 500 else "check ingest.query and the key"
-    return IngestError(f"the YouTube Data API refused the request; {remedy}{said}")
+    return IngestError(f"YouTube refused the request; {'try again later' if status >= 500 else 'check ingest.query and the key'}{said}")
 
 # %% ../nbs/00_ingest.ipynb #baffacf8
 def ask(
