@@ -76,7 +76,7 @@ def _position(word: str) -> int:
     near = difflib.get_close_matches(word, [s.name for s in STAGES], n=1, cutoff=0.0)[0]
     raise ConfigError(f"unknown stage {word!r}; did you mean {near!r}? Known: {', '.join(s.name for s in STAGES)}")
 
-# %% ../nbs/pipeline.ipynb #40d89270
+# %% ../nbs/pipeline.ipynb #c33a230f
 def fingerprint(
     stage: Stage,                 # the stage asked about
     config: Config,               # the config in force
@@ -88,12 +88,18 @@ def fingerprint(
     sections = config_dict(config)
     parts = {
         "version": __version__,
-        "notebook": hashlib.sha256((folder / stage.notebook).read_bytes()).hexdigest(),
+        "code": _code(folder / stage.notebook),
         "settings": {name: sections[name] for name in (stage.name, *stage.settings)},
         "needs": [fingerprint(s, config, folder=folder) for s in STAGES if s.name in stage.needs],
         "videos": _folder_state(config) if stage.name == "ingest" else None,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+# %% ../nbs/pipeline.ipynb #b151952c
+def _code(notebook: Path) -> str:
+    "The source of all code cells."
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    return "\n\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
 
 # %% ../nbs/pipeline.ipynb #afe26bc0
 def _folder_state(config: Config) -> list[list[Any]] | None:
