@@ -343,7 +343,7 @@ def load_counts(
     path = workspace.reports / f"{stage}.json"
     return load_json(path, command=f"avmatch run --only {stage}") if path.exists() else {}
 
-# %% ../nbs/config.ipynb #c7b2a3ad
+# %% ../nbs/config.ipynb #4de1fd0a
 DEMO_CHANGES = {"ingest": {"n_tracks": 16, "clips_per_track": 2, "sample_size": 90}, "process": {"max_frames": 6, "workers": 1},
                 "train": {"epochs": 60}}
 
@@ -351,14 +351,14 @@ def demo_workspace(
     stages: Iterable[Any] = (),   # stage functions to run in it, each called with (config, workspace)
 ) -> tuple[Config, Workspace]:    # the config of the demo and its workspace, stages done
     "The small workspace on which the notebooks run when they run alone."
+    import hashlib
     import tempfile
 
+    import avmatch
     from filelock import FileLock
-
-    from avmatch import __version__
-    config = load_config(DEMO_CHANGES)
-    user = os.getuid() if hasattr(os, "getuid") else 0
-    root = Path(tempfile.gettempdir()) / f"avmatch-demo-{__version__}-{user}"
+    config, user = load_config(DEMO_CHANGES), os.getuid() if hasattr(os, "getuid") else "user"   # Windows has no getuid
+    code = b"".join((Path(avmatch.__file__).parent / f"{name}.py").read_bytes() for name in ("media", "samples", "ingest", "process"))
+    root = Path(tempfile.gettempdir()) / f"avmatch-demo-{user}-{hashlib.sha256(code).hexdigest()[:8]}"
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / ".lock"):
         for stage in stages: stage(config, Workspace(root / "data"))
