@@ -73,18 +73,21 @@ class ProcessConfig:
     jpeg_quality: int = 95            # of the frames, 0 to 100
     silence_db: float = -60.0         # a clip whose level stays below is skipped as silent (dBFS)
     workers: int = 2                  # clips processed at the same time
+    group_sounds: bool = False        # clips in which the same sound is heard get the same track
 
 # %% ../nbs/config.ipynb #70c53b3f
 @dataclass(frozen=True)
 class AudioFeaturesConfig:
     "02: which encoder listens."
-    encoder: str = "mfcc"             # name in the registry of audio encoders
+    encoder: str = "mfcc"             # names in the registry of audio encoders, joined by +
+    per_second: bool = False          # a row for each second of a clip; False: their mean, as in the report
     n_mfcc: int = 40                  # coefficients, for the encoder mfcc
 
 @dataclass(frozen=True)
 class VideoFeaturesConfig:
     "03: which encoder looks."
-    encoder: str = "resnet18"         # name in the registry of video encoders
+    encoder: str = "resnet18"         # names in the registry of video encoders, joined by +
+    per_second: bool = False          # a row for each second of a clip; False: their mean, as in the report
     weights: str = ""                 # file of weights (empty: where the encoder keeps its own)
     batch_size: int = 16              # video frames that go through the network together
 
