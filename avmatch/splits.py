@@ -6,7 +6,7 @@
 __all__ = ['group_clips', 'picture_hash', 'near_duplicates', 'load_hashes', 'split_clips', 'check_overlap', 'k_folds',
            'warm_split']
 
-# %% ../nbs/splits.ipynb #88216a70
+# %% ../nbs/splits.ipynb #24d8d8af
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from .config import ArtifactError, ConfigError, TrainConfig, Workspace
 
-# %% ../nbs/splits.ipynb #34f8a145
+# %% ../nbs/splits.ipynb #fceb44cb
 def group_clips(
     entries: Sequence[dict[str, Any]],   # of the manifest: each with video_id, track_id and channel_id (None: unknown)
     *,
@@ -35,7 +35,7 @@ def group_clips(
     numbers: dict[int, int] = {}
     return [numbers.setdefault(root(i), len(numbers)) for i in range(len(entries))]
 
-# %% ../nbs/splits.ipynb #6b799e1e
+# %% ../nbs/splits.ipynb #3aa7dd30
 def picture_hash(
     image: np.ndarray,          # grey picture, uint8, shape (height, width)
     *,
@@ -48,7 +48,7 @@ def picture_hash(
     waves = cv2.dct(small)[:8, :8].ravel()
     return int(np.packbits(waves > np.median(waves)).view(">u8")[0])
 
-# %% ../nbs/splits.ipynb #f9ea97b2
+# %% ../nbs/splits.ipynb #8a4316de
 def _partners(hashes: np.ndarray, owners: np.ndarray, max_bits: int) -> set[tuple[int, int]]:
     "Pairs (row of a hash, owner of another hash) within some bits of each other."
     found: set[tuple[int, int]] = set()
@@ -58,7 +58,7 @@ def _partners(hashes: np.ndarray, owners: np.ndarray, max_bits: int) -> set[tupl
         found.update((start + int(i), int(owners[j])) for i, j in np.argwhere(near))
     return found
 
-# %% ../nbs/splits.ipynb #3a636042
+# %% ../nbs/splits.ipynb #cff05be2
 def near_duplicates(
     hashes: dict[str, Sequence[int]],   # clip id -> hashes of its pictures
     *,
@@ -76,7 +76,7 @@ def near_duplicates(
         matched[pair] = matched.get(pair, 0) + 1
     return sorted({(ids[min(pair)], ids[max(pair)]) for pair, n in matched.items() if n >= min_share * counts[pair[0]]})
 
-# %% ../nbs/splits.ipynb #b3e79827
+# %% ../nbs/splits.ipynb #268c95f0
 def load_hashes(
     workspace: Workspace,                # where the stages leave their work
     entries: Sequence[dict[str, Any]],   # of the manifest
@@ -94,7 +94,7 @@ def load_hashes(
         hashes[entry["video_id"]] = [h for h in found if h is not None]
     return hashes
 
-# %% ../nbs/splits.ipynb #45d10462
+# %% ../nbs/splits.ipynb #f7fb5a6c
 def _shares(config: TrainConfig) -> dict[str, float]:
     "The share of each part, checked."
     shares = {"train": 1 - config.val_share - config.test_share, "test": config.test_share, "val": config.val_share}
@@ -102,7 +102,7 @@ def _shares(config: TrainConfig) -> dict[str, float]:
     raise ConfigError(f"train.val_share = {config.val_share}, train.test_share = {config.test_share}: "
                       "each must be above 0 and both together below 1")
 
-# %% ../nbs/splits.ipynb #70bc9e59
+# %% ../nbs/splits.ipynb #8a616ed9
 def _deal(groups: Sequence[list[str]], shares: dict[Any, float]) -> dict[Any, list[str]]:
     "Give each group, in this order, to the part that still lacks most; no part stays empty."
     parts: dict[Any, list[str]] = {name: [] for name in shares}
@@ -114,7 +114,7 @@ def _deal(groups: Sequence[list[str]], shares: dict[Any, float]) -> dict[Any, li
         parts[max(lacks, key=lacks.get)] += group
     return {name: sorted(parts[name]) for name in parts}
 
-# %% ../nbs/splits.ipynb #3ee29781
+# %% ../nbs/splits.ipynb #65c25429
 def _ordered_groups(entries: Sequence[dict[str, Any]], look_alikes: Iterable[tuple[str, str]], *, seed: int, least: int) -> list[list[str]]:
     "The groups as lists of ids, the largest first, with lots between equals."
     groups: dict[int, list[str]] = {}
@@ -126,7 +126,7 @@ def _ordered_groups(entries: Sequence[dict[str, Any]], look_alikes: Iterable[tup
     np.random.default_rng(seed).shuffle(order)
     return sorted(order, key=len, reverse=True)
 
-# %% ../nbs/splits.ipynb #f59df63b
+# %% ../nbs/splits.ipynb #cd93b583
 def split_clips(
     entries: Sequence[dict[str, Any]],   # of the manifest
     config: TrainConfig,                 # val_share, test_share, seed
@@ -137,7 +137,7 @@ def split_clips(
     parts = _deal(_ordered_groups(entries, look_alikes, seed=config.seed, least=3), _shares(config))
     return {name: parts[name] for name in ("train", "val", "test")}
 
-# %% ../nbs/splits.ipynb #535c29b2
+# %% ../nbs/splits.ipynb #eb0fcf81
 def check_overlap(
     parts: dict[str, Sequence[str]],     # name of a part -> ids of its clips
     entries: Sequence[dict[str, Any]],   # of the manifest
@@ -159,13 +159,13 @@ def check_overlap(
         if part_of.get(a, "") != part_of.get(b, "") and a in part_of and b in part_of:
             raise ArtifactError(_shared("the same pictures", (a, part_of[a]), (b, part_of[b])))
 
-# %% ../nbs/splits.ipynb #faab0e1a
+# %% ../nbs/splits.ipynb #905faac6
 def _shared(what: str, first: tuple[str, str], second: tuple[str, str]) -> str:
     "What to say of something that stands in two parts."
     return (f"{what} in two parts of the split: clip {first[0]!r} of {first[1]} and clip {second[0]!r} of {second[1]}; "
             "figures from it would be worth nothing. `avmatch run --from train --force` splits anew")
 
-# %% ../nbs/splits.ipynb #a3558146
+# %% ../nbs/splits.ipynb #6265f076
 def k_folds(
     entries: Sequence[dict[str, Any]],   # of the manifest
     n: int,                              # folds
@@ -177,7 +177,7 @@ def k_folds(
     if n < 2: raise ConfigError(f"{n} folds: at least 2 are needed")
     return list(_deal(_ordered_groups(entries, look_alikes, seed=seed, least=n), dict.fromkeys(range(n), 1 / n)).values())
 
-# %% ../nbs/splits.ipynb #6f9f856a
+# %% ../nbs/splits.ipynb #b13a5785
 def warm_split(
     parts: dict[str, Sequence[str]],     # train, val and test -> ids, as split_clips makes them
     entries: Sequence[dict[str, Any]],   # of the manifest
