@@ -7,7 +7,7 @@ __all__ = ['FACTS', 'random_similarity', 'popular_similarity', 'label_similarity
            'nearest_clip_similarity', 'load_file_facts', 'distance_similarity', 'permuted_mrr', 'Probe', 'leak_probe',
            'read_off', 'read_off_similarity', 'leaning']
 
-# %% ../nbs/baselines.ipynb #8e395a59
+# %% ../nbs/baselines.ipynb #58ddd41c
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,7 @@ import numpy as np
 from .config import Workspace
 from .metrics import bootstrap_interval
 
-# %% ../nbs/baselines.ipynb #d2e02071
+# %% ../nbs/baselines.ipynb #348511d5
 def random_similarity(
     n_clips: int,                     # rows
     n_tracks: int,                    # columns
@@ -27,7 +27,7 @@ def random_similarity(
     "Similarities by lot."
     return generator.random((n_clips, n_tracks))
 
-# %% ../nbs/baselines.ipynb #1617e0be
+# %% ../nbs/baselines.ipynb #258f38cc
 def popular_similarity(
     popularity: np.ndarray,           # of each track, shape (n_tracks,)
     n_clips: int,                     # rows
@@ -38,7 +38,7 @@ def popular_similarity(
     places = np.unique(popularity, return_inverse=True)[1].astype(float)
     return places + 0.5 * generator.random((n_clips, len(popularity)))
 
-# %% ../nbs/baselines.ipynb #f253aa81
+# %% ../nbs/baselines.ipynb #6e81fbff
 def label_similarity(
     clip_labels: Sequence[Any],       # of n clips
     track_labels: Sequence[Any],      # of m tracks
@@ -49,7 +49,7 @@ def label_similarity(
     same = np.asarray(clip_labels)[:, None] == np.asarray(track_labels)
     return same + 0.5 * generator.random(same.shape)
 
-# %% ../nbs/baselines.ipynb #5c46f90a
+# %% ../nbs/baselines.ipynb #d157f629
 def cosine_similarity(
     a: np.ndarray,       # shape (n, d)
     b: np.ndarray,       # shape (m, d)
@@ -58,7 +58,7 @@ def cosine_similarity(
     unit = lambda x: x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
     return unit(np.asarray(a, float)) @ unit(np.asarray(b, float)).T
 
-# %% ../nbs/baselines.ipynb #3bf4cfc0
+# %% ../nbs/baselines.ipynb #4514b3e3
 def scale_like(
     x: np.ndarray,           # shape (n, d)
     reference: np.ndarray,   # shape (n_reference, d): what has zero mean and unit spread afterwards
@@ -67,7 +67,7 @@ def scale_like(
     mean, std = reference.mean(axis=0), reference.std(axis=0)
     return np.divide(x - mean, std, out=np.zeros(np.broadcast_shapes(x.shape, mean.shape)), where=std > 1e-9)
 
-# %% ../nbs/baselines.ipynb #dce725e0
+# %% ../nbs/baselines.ipynb #eef737cf
 def nearest_clip_similarity(
     clips: np.ndarray,          # video features of the queries, shape (n, d_video)
     tracks: np.ndarray,         # audio features of the gallery, shape (m, d_audio)
@@ -82,7 +82,7 @@ def nearest_clip_similarity(
     nearest = np.argsort(-seen, axis=1, kind="stable")[:, :k]
     return heard[nearest].mean(axis=1)
 
-# %% ../nbs/baselines.ipynb #00fbbd52
+# %% ../nbs/baselines.ipynb #beb0c2e1
 FACTS = {"duration": ("log_duration",), "loudness": ("level_db",),
          "file metadata": ("frame_rate", "width", "height", "sr", "n_channels", "log_rate")}   # probe -> columns
 
@@ -95,7 +95,7 @@ def _facts_of(entry: dict[str, Any], workspace: Workspace) -> dict[str, float]:
     stated = {name: getattr(info, name) for name in ("frame_rate", "width", "height", "sr", "n_channels")}
     return stated | {"log_duration": np.log(duration), "level_db": level, "log_rate": np.log(path.stat().st_size / duration)}
 
-# %% ../nbs/baselines.ipynb #2eb33b6d
+# %% ../nbs/baselines.ipynb #10a0d795
 def load_file_facts(
     workspace: Workspace,                # where the stages leave their work
     entries: Sequence[dict[str, Any]],   # of the manifest
@@ -104,7 +104,7 @@ def load_file_facts(
     rows = [_facts_of(entry, workspace) for entry in entries]
     return {name: np.array([row[name] for row in rows], float) for name in rows[0]} if rows else {}
 
-# %% ../nbs/baselines.ipynb #1216aa1b
+# %% ../nbs/baselines.ipynb #e5e1155c
 def distance_similarity(
     clip_values: np.ndarray,     # facts of n clips, shape (n,) or (n, d)
     sound_values: np.ndarray,    # facts of k sounds, shape (k,) or (k, d)
@@ -119,7 +119,7 @@ def distance_similarity(
     if sound_tracks is None: return near
     return np.stack([near[:, np.asarray(sound_tracks) == track].max(axis=1) for track in track_ids], axis=1)
 
-# %% ../nbs/baselines.ipynb #b67381a5
+# %% ../nbs/baselines.ipynb #62161825
 def _expected_reciprocal(similarity: np.ndarray) -> np.ndarray:
     "1/rank of each answer, were it the right one; among equals what lots would give."
     from scipy.stats import rankdata
@@ -127,7 +127,7 @@ def _expected_reciprocal(similarity: np.ndarray) -> np.ndarray:
     first, last = (rankdata(-np.asarray(similarity, float), method=how, axis=1).astype(int) for how in ("min", "max"))
     return (harmonic[last] - harmonic[first - 1]) / (last - first + 1)
 
-# %% ../nbs/baselines.ipynb #fdb0b365
+# %% ../nbs/baselines.ipynb #a04cedeb
 def permuted_mrr(
     reciprocal: np.ndarray,       # 1/rank of each answer, were it the right one, shape (n, m)
     answers: np.ndarray,          # column of the right track of each clip, shape (n,)
@@ -139,7 +139,7 @@ def permuted_mrr(
     rows, rng = np.arange(len(answers)), np.random.default_rng(seed)
     return np.array([reciprocal[rows, rng.permutation(reciprocal.shape[1])[answers]].mean() for _ in range(n_draws)])
 
-# %% ../nbs/baselines.ipynb #16ee88d3
+# %% ../nbs/baselines.ipynb #94e611f8
 @dataclass(frozen=True)
 class Probe:
     "What a probe reached."
@@ -150,7 +150,7 @@ class Probe:
     p_value: float                          # share of the lots that do as well
     verdict: str                            # "at chance" or "LEAK"
 
-# %% ../nbs/baselines.ipynb #47f418ba
+# %% ../nbs/baselines.ipynb #30f49ebe
 def leak_probe(
     similarity: np.ndarray,       # of the probe, shape (n, m)
     answers: np.ndarray,          # column of the right track of each clip, shape (n,)
@@ -167,7 +167,7 @@ def leak_probe(
     interval = bootstrap_interval(own, answers, n_draws=n_draws, seed=seed)
     return Probe(float(own.mean()), interval, float(dealt.mean()), (float(low), float(high)), p_value, "LEAK" if p_value <= level else "at chance")
 
-# %% ../nbs/baselines.ipynb #a7f4eea5
+# %% ../nbs/baselines.ipynb #eae288b8
 def _ridge(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     "Weights from x to y, both of zero mean; the strength is the one with the smallest error when each row is left out."
     u, s, vt = np.linalg.svd(x, full_matrices=False)
@@ -179,7 +179,7 @@ def _ridge(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     shrink = min(found, key=lambda pair: pair[0])[1]
     return vt.T @ ((shrink / np.maximum(s, 1e-12))[:, None] * target)
 
-# %% ../nbs/baselines.ipynb #2da1884b
+# %% ../nbs/baselines.ipynb #eff67f55
 def read_off(
     train_features: np.ndarray,   # shape (n_train, d)
     train_values: np.ndarray,     # the fact, shape (n_train,) or (n_train, n_facts)
@@ -189,7 +189,7 @@ def read_off(
     values = np.asarray(train_values, float).reshape(len(train_features), -1)
     return scale_like(features, train_features) @ _ridge(scale_like(train_features, train_features), scale_like(values, values))
 
-# %% ../nbs/baselines.ipynb #88bdb942
+# %% ../nbs/baselines.ipynb #9f761f91
 def read_off_similarity(
     clips: tuple[np.ndarray, np.ndarray],    # video features, of the training clips (n_train, d) and of the queries (n, d)
     sounds: tuple[np.ndarray, np.ndarray],   # audio features, of the training sounds (n_train, e) and of the gallery (m, e)
@@ -199,7 +199,7 @@ def read_off_similarity(
     seen, heard = (read_off(train, values, new) for train, new in (clips, sounds))
     return distance_similarity(scale_like(seen, seen), scale_like(heard, heard))
 
-# %% ../nbs/baselines.ipynb #51fd1367
+# %% ../nbs/baselines.ipynb #dd2c9999
 def leaning(
     similarity: np.ndarray,       # of a model, shape (n, m)
     probe: np.ndarray,            # of a probe, shape (n, m)

@@ -7,7 +7,7 @@ __all__ = ['MODEL', 'N_DRAWS', 'KINDS', 'HeldOut', 'measure_all', 'compare_all',
            'evaluate_scores', 'matcher_lines', 'format_metrics', 'card_section', 'plot_recall', 'plot_forest',
            'top_answers']
 
-# %% ../nbs/judge.ipynb #9ab75df5
+# %% ../nbs/judge.ipynb #382b58e6
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -18,7 +18,7 @@ from .baselines import leak_probe, leaning
 from .config import ArtifactError
 from .metrics import bootstrap_interval, chance_metrics, figure_intervals, paired_bootstrap, query_figures, retrieval_metrics
 
-# %% ../nbs/judge.ipynb #a0b9ae4a
+# %% ../nbs/judge.ipynb #31441de6
 MODEL = "avmatch"       # the name under which the model's table stands; the others are baselines
 N_DRAWS = 1_000         # draws of the bootstrap, dealings of the permutation test
 
@@ -47,13 +47,13 @@ class HeldOut:
         return replace(self, clip_ids=pick(self.clip_ids), clip_tracks=pick(self.clip_tracks), scores=cut(self.scores),
                        kinds=pick(self.kinds) if self.kinds else [], inputs=cut(self.inputs), files=cut(self.files))
 
-# %% ../nbs/judge.ipynb #46f1b3e1
+# %% ../nbs/judge.ipynb #f77c7c61
 def _figures(similarity: np.ndarray, is_right: np.ndarray, clusters: Sequence[str], seed: int) -> tuple[dict[str, float], dict[str, list[float]]]:
     "The figures of a table and their intervals."
     figures = query_figures(similarity, is_right)
     return retrieval_metrics(similarity, is_right), figure_intervals(figures, clusters, n_draws=N_DRAWS, seed=seed)
 
-# %% ../nbs/judge.ipynb #198f51f8
+# %% ../nbs/judge.ipynb #4f7fed6a
 def measure_all(
     held_out: HeldOut,            # what is judged
     *,
@@ -69,7 +69,7 @@ def measure_all(
         "intervals": {side: spans for side, (_, spans) in sides.items()} | {name: found[name][1] for name in others},
         "chance": {"video_to_audio": chance_metrics(is_right), "audio_to_video": chance_metrics(is_right.T)}}
 
-# %% ../nbs/judge.ipynb #0b624716
+# %% ../nbs/judge.ipynb #836782d8
 def compare_all(
     held_out: HeldOut,            # what is judged
     *,
@@ -81,7 +81,7 @@ def compare_all(
     against = lambda other: paired_bootstrap(reciprocal[name], reciprocal[other], held_out.clip_tracks, n_draws=N_DRAWS, seed=seed)
     return {other: asdict(against(other)) for other in others}
 
-# %% ../nbs/judge.ipynb #073a478f
+# %% ../nbs/judge.ipynb #5e627142
 KINDS = {"music": (*range(24, 32), *range(132, 277)), "speech": tuple(range(13))}   # AudioSet classes; all others are "other"
 
 def sound_kinds(
@@ -93,7 +93,7 @@ def sound_kinds(
     strongest = np.stack([tags[:, list(classes)].max(axis=1) for classes in (*KINDS.values(), other)], axis=1)
     return [names[i] for i in strongest.argmax(axis=1)]
 
-# %% ../nbs/judge.ipynb #6f8f5b01
+# %% ../nbs/judge.ipynb #e047bc1c
 def measure_kinds(
     held_out: HeldOut,            # what is judged
     *,
@@ -108,7 +108,7 @@ def measure_kinds(
                        "chance": chance_metrics(part.is_right())["mrr"]}
     return found
 
-# %% ../nbs/judge.ipynb #a49e65cf
+# %% ../nbs/judge.ipynb #f7c3db0c
 def probe_all(
     held_out: HeldOut,            # what is judged, with its probes
     *,
@@ -148,7 +148,7 @@ def _line(label: str, key: str, form: str, columns: Sequence[dict[str, float]]) 
     first, *others = (format(column[key], form) for column in columns)
     return f"{label} {first}".ljust(30) + "".join(f"{value:>16}" for value in others)
 
-# %% ../nbs/judge.ipynb #8db2568c
+# %% ../nbs/judge.ipynb #48828949
 def _span(interval: Sequence[float]) -> str: return f"{interval[0]:.3f} to {interval[1]:.3f}"
 
 def _matcher_line(name: str, metrics: dict[str, float], interval: Sequence[float] | None = None, paired: dict[str, Any] | None = None) -> str:
@@ -157,7 +157,7 @@ def _matcher_line(name: str, metrics: dict[str, float], interval: Sequence[float
     if paired is None: return line
     return line + f"  x {paired['ratio']:.2f} ({paired['ratio_interval'][0]:.2f} to {paired['ratio_interval'][1]:.2f}), {paired['probability']:.3f}"
 
-# %% ../nbs/judge.ipynb #1417a644
+# %% ../nbs/judge.ipynb #a140f65f
 def matcher_lines(
     evaluation: dict[str, Any],   # as evaluate_scores gives it
 ) -> list[str]:                   # a header, then a line for each matcher
@@ -167,7 +167,7 @@ def matcher_lines(
             _matcher_line(MODEL, evaluation["video_to_audio"], intervals["video_to_audio"]["mrr"]),
             *(_matcher_line(name, m, intervals.get(name, {}).get("mrr"), paired.get(name)) for name, m in evaluation["baselines"].items())]
 
-# %% ../nbs/judge.ipynb #2940e2c8
+# %% ../nbs/judge.ipynb #38268046
 def _further_lines(evaluation: dict[str, Any]) -> list[str]:
     "The kinds of sound, the warm queries, and the verdicts of the probes."
     lines = [_matcher_line(f"{kind}, {found['n_clips']} clips", found["metrics"], found["mrr_interval"]) + f"  chance {found['chance']:.3f}"
@@ -189,13 +189,13 @@ def format_metrics(
     lines += [_line(*label, list(columns.values())) for label in _LABELS]
     return "\n".join([*lines, "", *matcher_lines(evaluation), *_further_lines(evaluation)])
 
-# %% ../nbs/judge.ipynb #9a0f0787
+# %% ../nbs/judge.ipynb #c0af68fc
 def _card_row(name: str, metrics: dict[str, float], intervals: dict[str, list[float]]) -> str:
     "A matcher as a row of the card's table."
     cell = lambda key: f"{metrics[key]:.3f}" + (f" ({_span(intervals[key])})" if key in intervals else "")
     return f"| {name} | " + " | ".join(map(cell, ("mrr", "recall_at_1", "recall_at_10"))) + " |"
 
-# %% ../nbs/judge.ipynb #b31dbccc
+# %% ../nbs/judge.ipynb #d041b17a
 def card_section(
     evaluation: dict[str, Any],   # as evaluate_scores gives it
 ) -> str:                         # Markdown, to be added to the card
@@ -221,13 +221,13 @@ def plot_recall(
     places = np.arange(1, len(held_out.track_ids) + 1)
     for i, name in enumerate(names or held_out.scores):
         ranks = query_figures(held_out.scores[name], held_out.is_right())["rank"]
-        ax.step(places, [(ranks <= k).mean() for k in places], where="post", color="tab:blue" if i == 0 else None, lw=2 if i == 0 else 1, label=name)
+        ax.step(places, [(ranks <= k).mean() for k in places], where="post", color=f"C{i}", lw=1 if i else 2, label=name)
     ax.plot(places, places / len(places), color="grey", ls="--", lw=1, label="chance")
     ax.set(xlabel="k", ylabel="Recall@k", ylim=(0, 1.02))
     ax.legend(fontsize="small")
     return ax
 
-# %% ../nbs/judge.ipynb #e346dda5
+# %% ../nbs/judge.ipynb #31d728e6
 def plot_forest(
     evaluation: dict[str, Any],       # as evaluate_scores gives it
 ) -> Any:                             # the axes
