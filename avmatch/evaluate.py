@@ -17,14 +17,14 @@ import numpy as np
 from .audio_features import load_audio_features
 from .baselines import (FACTS, cosine_similarity, distance_similarity, load_file_facts, nearest_clip_similarity, popular_similarity,
                                read_off_similarity)
-from .config import ArtifactError, Config, Workspace, load_json, load_manifest, save_counts, save_json
+from .config import ArtifactError, Config, MediaError, Workspace, load_json, load_manifest, save_counts, save_json
 from .judge import MODEL, HeldOut, evaluate_scores, sound_kinds, top_answers
 from .judge import format_metrics as format_metrics  # offered here too, beside load_evaluation
 from .metrics import track_popularity
 from .splits import check_overlap, load_hashes, near_duplicates
 from .video_features import load_video_features
 
-# %% ../nbs/06_evaluate.ipynb #20c80132
+# %% ../nbs/06_evaluate.ipynb #2f79772a
 def track_means(
     sounds: np.ndarray,               # features or embeddings of k sounds, shape (k, d)
     sound_tracks: Sequence[str],      # the track of each sound
@@ -33,7 +33,7 @@ def track_means(
     "One vector a track: the mean of those of its sounds."
     return np.stack([np.asarray(sounds)[np.asarray(sound_tracks) == track].mean(axis=0) for track in track_ids])
 
-# %% ../nbs/06_evaluate.ipynb #f55a5cfc
+# %% ../nbs/06_evaluate.ipynb #2fb45455
 @dataclass(frozen=True)
 class Features:
     "The features of some clips and of their sounds."
@@ -42,7 +42,7 @@ class Features:
     audio: np.ndarray                # the mean over time, shape (n, audio_dim)
     n_rows: np.ndarray               # rows of video and of audio before the mean, shape (n, 2)
 
-# %% ../nbs/06_evaluate.ipynb #de8798fc
+# %% ../nbs/06_evaluate.ipynb #39afff48
 def load_features(
     workspace: Workspace,                # where the stages leave their work
     entries: Sequence[dict[str, Any]],   # of the manifest
@@ -53,7 +53,7 @@ def load_features(
     video, audio = (np.stack([x.mean(axis=0) for x in side]) for side in sides)
     return Features(list(entries), video, audio, np.array([[len(x) for x in side] for side in sides]).T)
 
-# %% ../nbs/06_evaluate.ipynb #7562ca6b
+# %% ../nbs/06_evaluate.ipynb #991eec09
 N_READ = 2_000   # training clips, at most, from which a probe learns to read a fact off the features
 
 def _facts(workspace: Workspace, part: Features) -> dict[str, np.ndarray]:
@@ -66,27 +66,34 @@ def _thin_out(part: Features) -> Features:
     rows = np.linspace(0, len(part.entries) - 1, min(len(part.entries), N_READ)).astype(int)
     return Features([part.entries[i] for i in rows], part.video[rows], part.audio[rows], part.n_rows[rows])
 
-# %% ../nbs/06_evaluate.ipynb #58a3d539
-def _probes(workspace: Workspace, queries: Features, sounds: Features, train: Features) -> dict[str, dict[str, np.ndarray]]:
-    "The tables of the probes: of the model's inputs and of the files."
+# %% ../nbs/06_evaluate.ipynb #f80a6d71
+def _file_probes(workspace: Workspace, queries: Features, sounds: Features, train: Features) -> dict[str, dict[str, np.ndarray]]:
+    "The tables of the probes that need the files: of what can be read off the features, and of the files themselves."
     tracks = [e["track_id"] for e in sounds.entries]
-    of_track = {"sound_tracks": tracks, "track_ids": sorted(set(tracks))}
-    readers, heard = _thin_out(train), track_means(sounds.audio, tracks, of_track["track_ids"])
+    readers, heard = _thin_out(train), track_means(sounds.audio, tracks, sorted(set(tracks)))
     asked, known = _facts(workspace, queries), _facts(workspace, readers)
     given = asked if sounds is queries else _facts(workspace, sounds)
     read = lambda name: read_off_similarity((readers.video, queries.video), (readers.audio, heard), known[name])
-    return {"inputs": {"number of rows": distance_similarity(np.log(queries.n_rows[:, 0]), np.log(sounds.n_rows[:, 1]), **of_track)}
-            | {f"{name}, read off": read(name) for name in FACTS},
-            "files": {name: distance_similarity(asked[name], given[name], **of_track) for name in FACTS}}
+    return {"inputs": {f"{name}, read off": read(name) for name in FACTS},
+            "files": {name: distance_similarity(asked[name], given[name], sound_tracks=tracks, track_ids=sorted(set(tracks))) for name in FACTS}}
 
-# %% ../nbs/06_evaluate.ipynb #08f1d2c7
+# %% ../nbs/06_evaluate.ipynb #affa5df0
+def _probes(workspace: Workspace, queries: Features, sounds: Features, train: Features) -> dict[str, dict[str, np.ndarray]]:
+    "The tables of all probes: of the model's inputs and of the files."
+    tracks = [e["track_id"] for e in sounds.entries]
+    rows = distance_similarity(np.log(queries.n_rows[:, 0]), np.log(sounds.n_rows[:, 1]), sound_tracks=tracks, track_ids=sorted(set(tracks)))
+    try: found = _file_probes(workspace, queries, sounds, train)
+    except MediaError: found = {"inputs": {}, "files": {}}   # the videos are gone
+    return {**found, "inputs": {"number of rows": rows} | found["inputs"]}
+
+# %% ../nbs/06_evaluate.ipynb #6102bf4e
 def _kinds(workspace: Workspace, queries: Features) -> list[str]:
     "The kinds of sound of the clips, where YAMNet's tags are among the features."
     meta = load_json(workspace.audio_features / "meta.json", command="avmatch run")
     columns = next((e["columns"].get("tags") for e in meta.get("encoders", []) if e["name"] == "yamnet"), None)
     return sound_kinds(queries.audio[:, slice(*columns)]) if columns else []
 
-# %% ../nbs/06_evaluate.ipynb #b1e26dab
+# %% ../nbs/06_evaluate.ipynb #eca5bb7d
 def _model_scores(workspace: Workspace, queries: Features, sounds: Features, track_ids: list[str]) -> np.ndarray:
     "Cosines of the clips and the tracks, as the model of the workspace embeds them."
     from avmatch.train import load_model
@@ -94,7 +101,7 @@ def _model_scores(workspace: Workspace, queries: Features, sounds: Features, tra
     tracks = track_means(model.embed_audio(sounds.audio), [e["track_id"] for e in sounds.entries], track_ids)
     return cosine_similarity(model.embed_video(queries.video), tracks)
 
-# %% ../nbs/06_evaluate.ipynb #d4d12606
+# %% ../nbs/06_evaluate.ipynb #f7162d07
 def score_part(
     workspace: Workspace,     # where the model is
     queries: Features,        # the clips that ask
@@ -113,14 +120,14 @@ def score_part(
     return HeldOut([e["video_id"] for e in queries.entries], clip_tracks, track_ids, scores, kinds=_kinds(workspace, queries),
                    **(_probes(workspace, queries, sounds, train) if probes else {}))
 
-# %% ../nbs/06_evaluate.ipynb #530deac6
+# %% ../nbs/06_evaluate.ipynb #fcd4503a
 def _check_split(workspace: Workspace, split: dict[str, Any], entries: Sequence[dict[str, Any]]) -> None:
     "Refuse a split whose parts share anything."
     look_alikes = split.get("look_alikes")
     if look_alikes is None: look_alikes = near_duplicates(load_hashes(workspace, entries))
     check_overlap({name: split[name] for name in ("train", "val", "test")}, entries, look_alikes=look_alikes)
 
-# %% ../nbs/06_evaluate.ipynb #3e4e9b85
+# %% ../nbs/06_evaluate.ipynb #4421bd75
 def score_held_out(
     workspace: Workspace,           # where the stages leave their work
     *,
@@ -153,7 +160,7 @@ def inspect_clip(
         lines.append(f"{place:3}  {similarity:6.3f}  {track:12} {title[example[track]] or ''}{'   <- its own' if own else ''}")
     return "\n".join(lines)
 
-# %% ../nbs/06_evaluate.ipynb #100763c2
+# %% ../nbs/06_evaluate.ipynb #7de5cec7
 def load_evaluation(
     workspace: Workspace,         # where the stages leave their work
 ) -> dict[str, Any]:              # as run_evaluate left it
