@@ -6,12 +6,12 @@
 __all__ = ['SR', 'HOP', 'N_FFT', 'RATE', 'SHAPE', 'fit_seconds', 'power_spectrogram', 'onset_envelope', 'envelope_rows',
            'level_rows', 'autocorrelation', 'beat_of', 'beat_rows', 'shape_rows', 'RhythmEncoder']
 
-# %% ../nbs/rhythm_features.ipynb #bd2e806f
+# %% ../nbs/rhythm_features.ipynb #542ab2ae
 import numpy as np
 
 from .sequences import Timed, count_seconds
 
-# %% ../nbs/rhythm_features.ipynb #95244f91
+# %% ../nbs/rhythm_features.ipynb #357c5a8c
 SR, HOP, N_FFT = 22_050, 441, 2_048   # sampling rate (Hz); step and length of a spectrogram frame (samples): 50 frames a second
 RATE = 20                             # values of an envelope in a second
 
@@ -22,16 +22,16 @@ def fit_seconds(
     n = count_seconds(len(y) / SR) * SR
     return y[:n] if len(y) >= n else np.pad(y, (0, n - len(y)))
 
-# %% ../nbs/rhythm_features.ipynb #8e01bcbd
+# %% ../nbs/rhythm_features.ipynb #0b0a2010
 def power_spectrogram(
     y: np.ndarray,        # waveform of whole seconds, shape (n_seconds * 22050,)
 ) -> np.ndarray:          # shape (1025, 50 * n_seconds), a frame every 20 ms
     "Energy by frequency and time."
     import librosa
-    spectrum = librosa.stft(y, n_fft=N_FFT, hop_length=HOP)[:, :-1]   # without the frame at the very end, which starts the next second
+    spectrum = librosa.stft(y, n_fft=N_FFT, hop_length=HOP, pad_mode="reflect")[:, :-1]   # the last frame begins the next second
     return spectrum.real ** 2 + spectrum.imag ** 2
 
-# %% ../nbs/rhythm_features.ipynb #aa410b53
+# %% ../nbs/rhythm_features.ipynb #95dbbdbf
 def onset_envelope(
     power: np.ndarray,    # spectrogram, shape (1025, n_frames)
 ) -> np.ndarray:          # shape (n_frames,), mean rise over the bands (dB a frame)
@@ -40,7 +40,7 @@ def onset_envelope(
     bands = librosa.feature.melspectrogram(S=power, sr=SR, n_fft=N_FFT, n_mels=64)
     return librosa.onset.onset_strength(S=librosa.power_to_db(bands), sr=SR, hop_length=HOP, n_fft=N_FFT)
 
-# %% ../nbs/rhythm_features.ipynb #704e3ffd
+# %% ../nbs/rhythm_features.ipynb #e84b177f
 def envelope_rows(
     envelope: np.ndarray,     # 50 values a second, shape (50 * n_seconds,)
 ) -> np.ndarray:              # shape (n_seconds, 20)
@@ -48,7 +48,7 @@ def envelope_rows(
     first = np.ceil(np.arange(len(envelope) * RATE * HOP // SR) * SR / (RATE * HOP)).astype(int)
     return np.maximum.reduceat(envelope, first).reshape(-1, RATE)
 
-# %% ../nbs/rhythm_features.ipynb #7b06e8d5
+# %% ../nbs/rhythm_features.ipynb #5a2f9a29
 def _mean_in(x: np.ndarray, n: int) -> np.ndarray:
     "Means of n stretches of equal length, shape (n,)."
     edges = (np.arange(n + 1) * len(x) / n).astype(int)
@@ -60,7 +60,7 @@ def level_rows(
     "The level in each twentieth of each second."
     return 10 * np.log10(_mean_in(y ** 2, len(y) * RATE // SR) + 1e-8).reshape(-1, RATE)
 
-# %% ../nbs/rhythm_features.ipynb #594e1139
+# %% ../nbs/rhythm_features.ipynb #3a146bcd
 def autocorrelation(
     envelope: np.ndarray,     # shape (n_frames,)
     n: int,                   # shifts wanted (frames)
@@ -75,7 +75,7 @@ def autocorrelation(
     fair[shifted > 0.75 * len(x)] = 0   # too little is left to compare
     return np.pad(fair, (0, max(0, n - len(x))))[:n]
 
-# %% ../nbs/rhythm_features.ipynb #5675e98e
+# %% ../nbs/rhythm_features.ipynb #561a5890
 def beat_of(
     envelope: np.ndarray,         # 50 values a second, shape (n_frames,)
 ) -> tuple[float, float]:         # tempo (beats a minute), clearness (0 to 1)
@@ -92,7 +92,7 @@ def beat_of(
         if top and agreement[round(top)] > 0.5 * clear: return 60 * rate * n / top, clear
     return 60 * rate / best, clear
 
-# %% ../nbs/rhythm_features.ipynb #894636f9
+# %% ../nbs/rhythm_features.ipynb #1cfbcb49
 def _peak_near(x: np.ndarray, at: int, *, reach: int) -> float:
     "Where a curve is highest near a place, between its points; 0 where there is no peak."
     low = max(1, at - reach)
@@ -102,7 +102,7 @@ def _peak_near(x: np.ndarray, at: int, *, reach: int) -> float:
     bend = before - 2 * here + after
     return top + 0.5 * (before - after) / bend if bend < 0 and here >= max(before, after) else 0.0
 
-# %% ../nbs/rhythm_features.ipynb #029be24c
+# %% ../nbs/rhythm_features.ipynb #299327aa
 def beat_rows(
     envelope: np.ndarray,     # 50 values a second, shape (50 * n_seconds,)
 ) -> np.ndarray:              # tempo and clearness of the clip, then around the second; onsets in it; shape (n_seconds, 5)
@@ -114,7 +114,7 @@ def beat_rows(
     begins = (envelope > neighbours) & (envelope > 2 * envelope.mean())
     return np.column_stack([np.tile(whole, (n_seconds, 1)), around, begins.reshape(-1, 50).sum(axis=1)])
 
-# %% ../nbs/rhythm_features.ipynb #35f47b99
+# %% ../nbs/rhythm_features.ipynb #d45788bf
 SHAPE = ("centroid", "spread", "rolloff", "flatness", "crossings", *(f"contrast {i}" for i in range(7)),
          *(f"chroma {note}" for note in ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")))
 
@@ -132,7 +132,7 @@ def shape_rows(
              feature.spectral_contrast(S=size, sr=SR), feature.chroma_stft(S=mean, sr=SR, n_fft=N_FFT, tuning=0.0)]
     return np.concatenate(lines).T
 
-# %% ../nbs/rhythm_features.ipynb #7ab51e04
+# %% ../nbs/rhythm_features.ipynb #9f377bde
 class RhythmEncoder:
     "Onsets, level, colour and beat, second by second."
     name, version, sr = "rhythm", "1", SR
