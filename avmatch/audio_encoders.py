@@ -7,7 +7,7 @@ __all__ = ['magnitudes', 'yamnet_bands', 'yamnet_picture', 'musicnn_picture', 'c
            'Scaling', 'strongest', 'MusicnnNetwork', 'load_network', 'run_windows', 'YamnetEncoder', 'MusicnnEncoder',
            'tag_names', 'top_tags', 'ClapEncoder']
 
-# %% ../nbs/audio_encoders.ipynb #dc29ff8f
+# %% ../nbs/audio_encoders.ipynb #e502e815
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
@@ -21,7 +21,7 @@ from .runtime import compile_network
 from .sequences import Timed
 from .weights import load_weights
 
-# %% ../nbs/audio_encoders.ipynb #c2bc8af3
+# %% ../nbs/audio_encoders.ipynb #baad3368
 def magnitudes(
     y: np.ndarray,        # waveform, shape (n_samples,), float32
     *,
@@ -33,7 +33,7 @@ def magnitudes(
     frames = np.lib.stride_tricks.sliding_window_view(y, frame)[::hop]
     return np.abs(np.fft.rfft(frames * fade, 512))
 
-# %% ../nbs/audio_encoders.ipynb #2c0c54e4
+# %% ../nbs/audio_encoders.ipynb #297667ff
 @lru_cache(maxsize=1)
 def yamnet_bands() -> np.ndarray:   # shape (257, 64), float32
     "How much each frequency counts in each of YAMNet's bands."
@@ -43,14 +43,14 @@ def yamnet_bands() -> np.ndarray:   # shape (257, 64), float32
     falling = (edges[2:] - pitch) / (edges[2:] - edges[1:-1])
     return np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
 
-# %% ../nbs/audio_encoders.ipynb #5e21ad05
+# %% ../nbs/audio_encoders.ipynb #6353fcf8
 def yamnet_picture(
     y: np.ndarray,        # waveform at 16 kHz, shape (n_samples,), at least 0.975 s
 ) -> np.ndarray:          # log-mel, shape (n_frames, 64), a frame every 10 ms
     "The sound as YAMNet was trained to see it."
     return np.log(magnitudes(y, frame=400, hop=160) @ yamnet_bands() + np.float32(1e-3))
 
-# %% ../nbs/audio_encoders.ipynb #5aec2b24
+# %% ../nbs/audio_encoders.ipynb #8de9d465
 @lru_cache(maxsize=1)
 def _musicnn_bands() -> np.ndarray:
     "How much each frequency counts in each of musicnn's bands, shape (257, 96)."
@@ -64,7 +64,7 @@ def musicnn_picture(
     power = magnitudes(np.pad(y, 256, mode="reflect"), frame=512, hop=256) ** 2
     return np.log10(np.float32(10_000) * (power @ _musicnn_bands()) + np.float32(1))
 
-# %% ../nbs/audio_encoders.ipynb #23848816
+# %% ../nbs/audio_encoders.ipynb #6178fbd5
 def cut_windows(
     picture: np.ndarray,       # log-mel, shape (n_frames, n_bands), n_frames at least length
     *,
@@ -77,7 +77,7 @@ def cut_windows(
     if 2 * (last - starts[-1]) > hop: starts = np.append(starts, last)
     return np.stack([picture[start:start + length] for start in starts]), starts
 
-# %% ../nbs/audio_encoders.ipynb #4d28eca7
+# %% ../nbs/audio_encoders.ipynb #6c48ad39
 def repeat_to(
     y: np.ndarray,    # waveform, shape (n_samples,)
     n: int,           # fewest samples wanted
@@ -85,7 +85,7 @@ def repeat_to(
     "A sound, repeated until it is long enough."
     return y if len(y) >= n else np.resize(y, n)
 
-# %% ../nbs/audio_encoders.ipynb #09e776bd
+# %% ../nbs/audio_encoders.ipynb #5ad97eb0
 class YamnetNetwork(nn.Module):
     "From log-mel windows of shape (n, 96, 64) to embeddings (n, 1024) and tags (n, 521)."
     def __init__(self):
@@ -104,7 +104,7 @@ class YamnetNetwork(nn.Module):
         embedding = x.mean((2, 3))
         return embedding, torch.sigmoid(self.head(embedding))
 
-# %% ../nbs/audio_encoders.ipynb #0ac72d70
+# %% ../nbs/audio_encoders.ipynb #98fe6eb4
 class Scaling(nn.Module):
     "A factor and an addition for each channel."
     def __init__(self, n: int):
@@ -116,7 +116,7 @@ class Scaling(nn.Module):
         shape = (1, -1, *[1] * (x.ndim - 2))
         return x * self.factor.view(shape) + self.added.view(shape)
 
-# %% ../nbs/audio_encoders.ipynb #9d4f1253
+# %% ../nbs/audio_encoders.ipynb #147c0c05
 def strongest(
     conv: nn.Conv2d,       # filters that run over time and pitch
     scaling: Scaling,      # what follows them
@@ -128,7 +128,7 @@ def strongest(
     largest = F.conv2d(padded, conv.weight * sign[:, None, None, None], conv.bias * sign).amax(3)
     return scaling(F.relu(largest * sign[:, None]))
 
-# %% ../nbs/audio_encoders.ipynb #4f2aec0f
+# %% ../nbs/audio_encoders.ipynb #e6b0b9ef
 class MusicnnNetwork(nn.Module):
     "From log-mel windows of shape (n, 187, 96) to embeddings (n, 753) and tags (n, 50)."
     def __init__(self):
@@ -152,7 +152,7 @@ class MusicnnNetwork(nn.Module):
         hidden = self.norms[10](F.relu(self.dense[0](self.norms[9](summary))))
         return found.mean(2), torch.sigmoid(self.dense[1](hidden))
 
-# %% ../nbs/audio_encoders.ipynb #aeefda0a
+# %% ../nbs/audio_encoders.ipynb #264bd1b0
 def load_network(
     network: nn.Module,                # with any weights
     tensors: dict[str, np.ndarray],    # name -> numbers, for all of them
@@ -163,7 +163,7 @@ def load_network(
         raise WeightsError(f"these weights do not fit a {type(network).__name__}: {str(e).splitlines()[-1].strip()}") from e
     return network.eval()
 
-# %% ../nbs/audio_encoders.ipynb #7837176d
+# %% ../nbs/audio_encoders.ipynb #b9d38426
 def run_windows(
     run: Callable[[np.ndarray], tuple[np.ndarray, ...]],   # windows in, embeddings and tags out
     windows: np.ndarray,                                   # shape (n, n_frames, n_bands)
@@ -173,7 +173,7 @@ def run_windows(
     "What a network says about each window."
     return np.concatenate([np.hstack(run(windows[i:i + size])) for i in range(0, len(windows), size)])
 
-# %% ../nbs/audio_encoders.ipynb #f27d01e1
+# %% ../nbs/audio_encoders.ipynb #81522d84
 class YamnetEncoder:
     "YAMNet: 521 kinds of sound, and what lies between them."
     name, version, sr = "yamnet", "1", 16_000
@@ -191,7 +191,7 @@ class YamnetEncoder:
         windows, starts = cut_windows(yamnet_picture(repeat_to(y, 15_600)), length=96, hop=48)
         return Timed(run_windows(self.run, windows), (starts + 48) / 100)
 
-# %% ../nbs/audio_encoders.ipynb #6a598229
+# %% ../nbs/audio_encoders.ipynb #b9609fe9
 class MusicnnEncoder:
     "musicnn: fifty tags of music, and what lies between them."
     name, version, sr = "musicnn", "1", 16_000
@@ -208,7 +208,7 @@ class MusicnnEncoder:
         windows, starts = cut_windows(musicnn_picture(repeat_to(y, 47_616)), length=187, hop=94)
         return Timed(run_windows(self.run, windows, size=8), (starts + 93.5) * 0.016)
 
-# %% ../nbs/audio_encoders.ipynb #faccfd2e
+# %% ../nbs/audio_encoders.ipynb #e1367ecc
 @lru_cache(maxsize=2)
 def tag_names(
     encoder: str,           # yamnet or musicnn
@@ -219,7 +219,7 @@ def tag_names(
     if encoder not in names: raise ConfigError(f"the encoder {encoder!r} has no tags; those that have: {', '.join(names)}")
     return tuple((files("avmatch") / "data" / f"{names[encoder]}.txt").read_text(encoding="utf-8").splitlines())
 
-# %% ../nbs/audio_encoders.ipynb #6c65b31f
+# %% ../nbs/audio_encoders.ipynb #7e709bd4
 def top_tags(
     tags: np.ndarray,              # probabilities, shape (n_tags,)
     names: Sequence[str],          # of the tags, in their order
@@ -229,7 +229,7 @@ def top_tags(
     "The most probable tags."
     return [(names[i], round(float(tags[i]), 3)) for i in np.argsort(-tags, kind="stable")[:k]]
 
-# %% ../nbs/audio_encoders.ipynb #a45c3573
+# %% ../nbs/audio_encoders.ipynb #65e34b37
 class ClapEncoder:
     "CLAP: what a sentence could say about a sound."
     name, version, sr = "clap", "1", 48_000

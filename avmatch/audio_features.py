@@ -74,7 +74,7 @@ def register_audio_encoder(
     if name in AUDIO_ENCODERS: raise ConfigError(f"there is an audio encoder {name!r} already; choose another name")
     AUDIO_ENCODERS[name] = factory
 
-# %% ../nbs/02_audio_features.ipynb #cf1b1688
+# %% ../nbs/02_audio_features.ipynb #25b2a7b7
 def _later(module: str, name: str) -> Callable[[AudioFeaturesConfig], AudioEncoder]:
     "A factory that imports the encoder's module only when it is called."
     import importlib
@@ -85,7 +85,7 @@ register_audio_encoder("rhythm", _later("rhythm_features", "RhythmEncoder"))
 for _name, _class in (("yamnet", "YamnetEncoder"), ("musicnn", "MusicnnEncoder"), ("clap", "ClapEncoder")):
     register_audio_encoder(_name, _later("audio_encoders", _class))
 
-# %% ../nbs/02_audio_features.ipynb #dd919d20
+# %% ../nbs/02_audio_features.ipynb #ff04c5b8
 LOST = {"yamnet": "sounds of every kind are told apart by their colour only (mfcc), and have no names to give as reasons",
         "musicnn": "music has no tags of genre, voice and mood"}
 
@@ -101,7 +101,7 @@ def resolve_audio_encoder(
     if lost: say(f"audio: {'; '.join(lost)} (`avmatch weights get NAME` fetches them)")
     return "+".join([*there, *([] if "yamnet" in there else ["mfcc"]), "rhythm"])
 
-# %% ../nbs/02_audio_features.ipynb #1d906984
+# %% ../nbs/02_audio_features.ipynb #4ccb384e
 def prepare_weights(
     config: Config,                                       # the config in force
     *,
@@ -132,7 +132,7 @@ def get_audio_encoders(
         if names.count(name) > 1: raise ConfigError(f"audio_features.encoder = {config.encoder!r} names {name} twice; once is enough")
     return [AUDIO_ENCODERS[name](config) for name in names]
 
-# %% ../nbs/02_audio_features.ipynb #24f65ebc
+# %% ../nbs/02_audio_features.ipynb #ed64dcd5
 def _resample(y: np.ndarray, sr: int, wanted: int) -> np.ndarray:
     "The same sound at another sampling rate."
     import soxr
@@ -173,7 +173,7 @@ def load_audio_sequences(
     meta = load_meta(workspace.audio_features, command=_COMMAND)
     return [np.atleast_2d(_load_rows(workspace.audio_features / f"{i}.npy", meta)) for i in ids]
 
-# %% ../nbs/02_audio_features.ipynb #1450ba66
+# %% ../nbs/02_audio_features.ipynb #0986134e
 def load_audio_features(
     workspace: Workspace,          # where the stages leave their work
     ids: Sequence[str],            # clips, in the order wanted
