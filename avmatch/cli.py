@@ -51,7 +51,7 @@ def run_command(
         print("\n" + format_metrics(load_evaluation(workspace)))
     print(f"\nThe executed notebooks are in {workspace.reports}")
 
-# %% ../nbs/cli.ipynb #2afb0512
+# %% ../nbs/cli.ipynb #72e5c62c
 def _with_weights(config: Config, listens: bool, *, fetch: bool, say: Callable[[str], None]) -> Config:
     "The config with encoders whose weights are there."
     from avmatch.audio_features import prepare_weights, resolve_audio_encoder
@@ -97,7 +97,7 @@ def serve_command(
     given = {k: v for k, v in {"host": args.host, "port": args.port}.items() if v}
     serve(replace(config, serve=replace(config.serve, **given)), args.workspace)
 
-# %% ../nbs/cli.ipynb #35112122
+# %% ../nbs/cli.ipynb #355a576d
 def weights_command(
     args: argparse.Namespace,   # action, name, no_fetch, json
 ) -> None:
@@ -119,7 +119,7 @@ def _get_all(names: Sequence[str]) -> None:
         except AvmatchError as e: failed.append(str(e))
     if failed: raise AvmatchError("; ".join(failed))
 
-# %% ../nbs/cli.ipynb #3b8a57b1
+# %% ../nbs/cli.ipynb #5e463b23
 def _weights_line(row: dict[str, Any]) -> str:
     "Some weights as three lines for the terminal."
     there = f"there, {row['size_mb']} MB" if row["there"] else f"not there; `avmatch weights get {row['name']}` fetches them"
@@ -151,12 +151,13 @@ def _program(names: Sequence[str], remedy: str) -> Finding:
 # %% ../nbs/cli.ipynb #f10c5f15
 def _video_weights() -> Finding:
     "Whether the weights of the default video encoder open."
-    from avmatch.video_features import get_video_encoder
-    try: get_video_encoder(load_config().video_features)
+    try:
+        from avmatch.video_features import get_video_encoder
+        get_video_encoder(load_config().video_features)
     except Exception as e: return Finding("video weights", False, str(e), "pip install --upgrade avmatch")
     return Finding("video weights", True, load_config().video_features.encoder)
 
-# %% ../nbs/cli.ipynb #efba4229
+# %% ../nbs/cli.ipynb #28829604
 def _audio_weights() -> Finding:
     "Which weights of audio encoders are in the cache, and whether they are whole."
     from avmatch.weights import WEIGHTS, find_weights, verify_weights
