@@ -18,6 +18,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from .config import MediaError
 
@@ -127,6 +128,12 @@ def _upright(frame: Any) -> np.ndarray:
     "The picture of a decoded frame, RGB, turned as the camera was held."
     return turn(frame.to_ndarray(format="rgb24"), frame.rotation)
 
+def _small(frame: Any, size: int, scaler: Any) -> np.ndarray:
+    "The same, its long side scaled to some pixels before the colours are computed."
+    scale = size / max(frame.width, frame.height)
+    width, height = (max(2, round(side * scale)) for side in (frame.width, frame.height))
+    return turn(scaler.reformat(frame, width, height, "rgb24", interpolation="AREA").to_ndarray(), frame.rotation)
+
 # %% ../nbs/media.ipynb #f06357a4
 @dataclass(frozen=True)
 class MediaInfo:
@@ -162,18 +169,19 @@ def read_frames(
     *,
     fps: float = 2.0,         # pictures wanted per second of presentation
     max_frames: int = 30,     # most pictures
+    size: int = 0,            # long side wanted, in pixels (0: as the file has it)
 ) -> Iterator[tuple[float, np.ndarray]]:  # time (s) and RGB uint8 picture (height, width, 3), upright
     "Pictures of a clip at even times, the first one always among them."
     with _opened(path) as container:
         video, _ = _streams(container)
         if video is None: raise MediaError(f"{Path(path).name}: has no moving pictures", reason="no_frames")
-        start, wanted, n = None, 0, 0
+        start, wanted, n, scaler = None, 0, 0, VideoReformatter()
         for frame in _decoded(container, video):
             if frame.time is None: continue
             if start is None: start = frame.time
             position = (frame.time - start) * fps + 1e-6   # in steps of 1 / fps; a frame may be a rounding error early
             if position < wanted: continue
-            yield frame.time - start, _upright(frame)
+            yield frame.time - start, _small(frame, size, scaler) if size else _upright(frame)
             wanted, n = int(position) + 1, n + 1
             if n >= max_frames: return
         if n == 0: raise MediaError(f"{Path(path).name}: not one picture can be decoded", reason="no_frames")
