@@ -92,12 +92,12 @@ def columns_of(
     meta: dict[str, Any],     # of a folder of features
     name: str,                # of an encoder
     group: str = "",          # of its columns (empty: all of them)
-) -> slice | None:            # the columns; None: the folder has no such encoder
+) -> slice | None:            # the columns; None: the folder has no such encoder, or it no such group
     "Where the numbers of an encoder stand."
     for encoder in meta["encoders"]:
         if encoder["name"] != name: continue
-        wanted = [encoder["columns"][group]] if group else list(encoder["columns"].values())
-        return slice(wanted[0][0], wanted[-1][1])
+        wanted = [c for g, c in encoder["columns"].items() if not group or g == group]
+        return slice(wanted[0][0], wanted[-1][1]) if wanted else None
     return None
 
 # %% ../nbs/sequences.ipynb #3aed196f
