@@ -6,7 +6,7 @@
 __all__ = ['MEANING', 'LOOKS', 'POOLS', 'MAX_RANK', 'Block', 'find_blocks', 'pool_blocks', 'View', 'block_scale', 'fit_view',
            'cut_alike']
 
-# %% ../nbs/views.ipynb #33d7e4ba
+# %% ../nbs/views.ipynb #b1db150a
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 
 from .sequences import columns_of
 
-# %% ../nbs/views.ipynb #8ac7fe45
+# %% ../nbs/views.ipynb #27d31f8f
 @dataclass(frozen=True)
 class Block:
     "A group of columns and how it is pooled."
@@ -33,7 +33,7 @@ LOOKS = {
     "video": tuple(Block("motion", group, stat) for group in ("motion", "colour", "edges") for stat in ("mean", "std")),
     "audio": tuple(Block("rhythm", group, stat) for group in ("level", "shape", "beat") for stat in ("mean", "std"))}
 
-# %% ../nbs/views.ipynb #d153e7cf
+# %% ../nbs/views.ipynb #77d47876
 def find_blocks(
     meta: dict[str, Any],     # of a folder of features
     side: str,                # video or audio
@@ -46,7 +46,7 @@ def find_blocks(
     there = [b for b in wanted if any(b.encoder == e["name"] and b.group in e["columns"] for e in meta["encoders"])]
     return there or [Block(e["name"], group, "mean") for e in meta["encoders"] for group in e["columns"]]
 
-# %% ../nbs/views.ipynb #d3132799
+# %% ../nbs/views.ipynb #2ad22ac6
 POOLS = {"mean": lambda x: x.mean(axis=0), "std": lambda x: x.std(axis=0), "max": lambda x: x.max(axis=0),
          "log": lambda x: np.log(x + 1e-4).mean(axis=0)}   # below one in ten thousand, a probability is noise
 
@@ -59,7 +59,7 @@ def pool_blocks(
     places = [columns_of(meta, b.encoder, b.group) for b in blocks]
     return [np.stack([POOLS[b.stat](rows[:, place]) for rows in sequences]).astype(np.float32) for b, place in zip(blocks, places)]
 
-# %% ../nbs/views.ipynb #165309a9
+# %% ../nbs/views.ipynb #2f5199fa
 @dataclass(frozen=True)
 class View:
     "What takes pooled blocks to the vectors that a model reads."
@@ -73,7 +73,7 @@ class View:
         x = np.concatenate(pool_blocks(sequences, meta, self.blocks), axis=1)
         return ((x - self.mean) @ self.matrix).astype(np.float32)
 
-# %% ../nbs/views.ipynb #a69b4dde
+# %% ../nbs/views.ipynb #15276357
 def block_scale(
     x: np.ndarray,      # a block of the training clips, shape (n, width)
     weight: float,      # its say
@@ -85,16 +85,20 @@ def block_scale(
     size = np.sqrt((scaled**2).sum(axis=1).mean())
     return np.divide(np.sqrt(weight) / max(size, 1e-12), spread, out=np.zeros(len(spread)), where=spread > 0)
 
-# %% ../nbs/views.ipynb #053d85e2
+# %% ../nbs/views.ipynb #61034302
 MAX_RANK = 512   # dimensions that are kept where there are more clips than that
 
 def _span(x: np.ndarray, rank: int) -> np.ndarray:
     "Directions in which rows vary most, shape (d, r)."
-    if len(x) <= 2_000: _, size, directions = np.linalg.svd(x, full_matrices=False)
-    else:
+    if len(x) > 2_000:
         from sklearn.utils.extmath import randomized_svd
         _, size, directions = randomized_svd(x, rank, random_state=0)
-    return directions[:rank][size[:rank] > 1e-6 * max(size[0], 1e-12)].T
+    else:   # by the products of the rows, of which there are fewer than columns
+        square, turn = np.linalg.eigh((x @ x.T).astype(np.float64))
+        kept = np.flatnonzero(square > 1e-6 * max(square[-1], 1e-12))[::-1]
+        size = np.sqrt(square[kept])
+        directions = (turn[:, kept] / size).T @ x
+    return directions[:rank][size[:rank] > 1e-3 * max(size[0], 1e-12)].T
 
 def fit_view(
     sequences: Sequence[np.ndarray],   # of the training clips, each of shape (n_seconds, dim)
@@ -109,7 +113,7 @@ def fit_view(
     turn = _span(((x - mean) * scale).astype(np.float32), MAX_RANK)
     return View(tuple(blocks), mean.astype(np.float32), (scale[:, None] * turn).astype(np.float32))
 
-# %% ../nbs/views.ipynb #05b471da
+# %% ../nbs/views.ipynb #1c7158e4
 def cut_alike(
     video: Sequence[np.ndarray],      # tables of n clips, each of shape (n_seconds, video_dim)
     audio: Sequence[np.ndarray],      # of their sounds
