@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Pairs', 'Rows', 'lay_rows', 'crop_all', 'pool_all', 'pad_all', 'make_batches', 'mean_reciprocal_rank']
 
-# %% ../nbs/pairs.ipynb #35185e88
+# %% ../nbs/pairs.ipynb #0e2d185e
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-# %% ../nbs/pairs.ipynb #e71a0d13
+# %% ../nbs/pairs.ipynb #af37e60f
 @dataclass(frozen=True)
 class Pairs:
     "Clips with their sounds."
@@ -31,7 +31,7 @@ class Pairs:
         some = lambda x: None if x is None else x[np.asarray(rows)] if isinstance(x, np.ndarray) else [x[i] for i in rows]
         return Pairs(some(self.video), some(self.audio), some(self.track), some(self.weight))
 
-# %% ../nbs/pairs.ipynb #4fa90b97
+# %% ../nbs/pairs.ipynb #d3e03a23
 @dataclass(frozen=True)
 class Rows:
     "The sequences of many clips in one array."
@@ -41,7 +41,7 @@ class Rows:
 
     def __len__(self) -> int: return len(self.starts)
 
-# %% ../nbs/pairs.ipynb #e999a170
+# %% ../nbs/pairs.ipynb #88c2cde3
 def lay_rows(
     sequences: Any,    # list of arrays of shape (t, dim), or one array (n, dim), which is one row a clip
 ) -> Rows:             # in the same order
@@ -51,7 +51,7 @@ def lay_rows(
     if not len(lengths) or lengths.min() < 1: raise ValueError(f"{len(lengths)} sequences, some without rows: expected some rows in each")
     return Rows(np.concatenate(list(sequences)).astype(np.float32), np.cumsum(lengths) - lengths, lengths)
 
-# %% ../nbs/pairs.ipynb #5ad02fa0
+# %% ../nbs/pairs.ipynb #7a5d35d6
 def crop_all(
     rows: Rows,                                       # of all clips
     chosen: np.ndarray,                               # the clips wanted, shape (m,)
@@ -67,7 +67,7 @@ def crop_all(
     index = np.repeat(starts - (np.cumsum(lengths) - lengths), lengths) + np.arange(lengths.sum())
     return rows.values[index], lengths
 
-# %% ../nbs/pairs.ipynb #7bdbcc30
+# %% ../nbs/pairs.ipynb #4cbfb955
 def pool_all(
     values: np.ndarray,       # rows of all stretches, shape (total, dim)
     lengths: np.ndarray,      # of the stretches, shape (m,)
@@ -81,7 +81,7 @@ def pool_all(
     off = values - np.repeat(mean, lengths, axis=0)
     return np.concatenate([mean, np.sqrt(np.add.reduceat(off**2, begins) / lengths[:, None])], axis=1).astype(np.float32)
 
-# %% ../nbs/pairs.ipynb #28f7366a
+# %% ../nbs/pairs.ipynb #7621f8a3
 def pad_all(
     values: np.ndarray,       # rows of all stretches, shape (total, dim)
     lengths: np.ndarray,      # of the stretches, shape (m,)
@@ -92,7 +92,7 @@ def pad_all(
     padded[mask] = values
     return padded, mask
 
-# %% ../nbs/pairs.ipynb #90556097
+# %% ../nbs/pairs.ipynb #c2d10a78
 def _rounds(track: np.ndarray) -> np.ndarray:
     "How many clips of its track come before each clip, shape (n,)."
     by_track, rounds = np.argsort(track, kind="stable"), np.empty(len(track), int)
@@ -100,7 +100,7 @@ def _rounds(track: np.ndarray) -> np.ndarray:
     rounds[by_track] = np.arange(len(track)) - np.repeat(first, count)
     return rounds
 
-# %% ../nbs/pairs.ipynb #9ee1ec12
+# %% ../nbs/pairs.ipynb #75f7388d
 def make_batches(
     track: np.ndarray,                   # number of each clip's track, shape (n,)
     *,
@@ -115,17 +115,22 @@ def make_batches(
     batches = np.array_split(order, math.ceil(len(order) / batch_size))
     return [batches[i] for i in generator.permutation(len(batches))]
 
-# %% ../nbs/pairs.ipynb #94e0445c
+# %% ../nbs/pairs.ipynb #cddd5b5d
+def _track_means(a: np.ndarray, track: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    "Each track once, as the mean of its clips' sounds, shape (u, d); the place of each clip's track, shape (n,)."
+    _, first, pos = np.unique(track, return_index=True, return_inverse=True)
+    sums = np.zeros((len(first), a.shape[1]))
+    np.add.at(sums, pos, a)
+    return sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12), pos
+
+# %% ../nbs/pairs.ipynb #1d97f39e
 def mean_reciprocal_rank(
     v: np.ndarray,         # embeddings of the clips, length one, shape (n, d)
     a: np.ndarray,         # embeddings of their sounds, length one, shape (n, d)
     track: np.ndarray,     # number of each clip's track, shape (n,)
 ) -> float:                # from near 0 to 1
     "How far up each clip finds its track among all tracks, 1 if always first."
-    _, first, pos = np.unique(track, return_index=True, return_inverse=True)
-    sums = np.zeros((len(first), a.shape[1]))
-    np.add.at(sums, pos, a)                                              # a track is the mean of its clips' sounds
-    a_unique = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
+    a_unique, pos = _track_means(a, track)
     cosine = v @ a_unique.T                                              # (n, u)
     own = cosine[np.arange(len(v)), pos][:, None]
     ties = (cosine == own).sum(axis=1) - 1

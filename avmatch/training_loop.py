@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LoopSettings', 'rate_at', 'pick_device', 'embed_pairs', 'FitResult', 'fit_two_tower']
 
-# %% ../nbs/training_loop.ipynb #e27c8c6c
+# %% ../nbs/training_loop.ipynb #236388e4
 import copy
 import hashlib
 import io
@@ -26,7 +26,7 @@ from .engagement import effective_share
 from .joint_model import contrastive_loss, unique_tracks
 from .pairs import Pairs, Rows, crop_all, lay_rows, make_batches, mean_reciprocal_rank, pad_all, pool_all
 
-# %% ../nbs/training_loop.ipynb #48d9eda2
+# %% ../nbs/training_loop.ipynb #396967a8
 @dataclass(frozen=True)
 class LoopSettings:
     "How a two-tower model is trained."
@@ -51,7 +51,7 @@ class LoopSettings:
     device: str = ""                # cpu or cuda (empty: cuda where there is one)
     tensorboard: bool = False       # also write a TensorBoard log beside the other one
 
-# %% ../nbs/training_loop.ipynb #c55ae801
+# %% ../nbs/training_loop.ipynb #bdbb3cd0
 def rate_at(
     progress: float,      # share of the training that is done, 0 to 1
     warmup: float,        # share in which the rate rises
@@ -60,14 +60,14 @@ def rate_at(
     if progress < warmup: return progress / warmup
     return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / max(1 - warmup, 1e-9)))
 
-# %% ../nbs/training_loop.ipynb #b723eae7
+# %% ../nbs/training_loop.ipynb #bf7d127a
 def pick_device(
     name: str = "",       # cpu or cuda (empty: cuda where there is one)
 ) -> torch.device:        # where to compute
     "The accelerator, if there is one."
     return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
 
-# %% ../nbs/training_loop.ipynb #102aa2dd
+# %% ../nbs/training_loop.ipynb #fa5114d3
 def _forward(model: nn.Module, sides: Sequence[Rows], chosen: np.ndarray, *, settings: LoopSettings,
              generator: np.random.Generator | None = None) -> tuple[torch.Tensor, torch.Tensor]:
     "Embeddings of some clips and of their sounds; with a generator of random stretches of them."
@@ -79,7 +79,7 @@ def _forward(model: nn.Module, sides: Sequence[Rows], chosen: np.ndarray, *, set
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda" and torch.cuda.is_bf16_supported()):
         return model(tensors[0][0], tensors[1][0], tensors[0][1], tensors[1][1]) if reads_rows else model(tensors[0][0], tensors[1][0])
 
-# %% ../nbs/training_loop.ipynb #ca2f6ddc
+# %% ../nbs/training_loop.ipynb #3d9cb23b
 def embed_pairs(
     model: nn.Module,            # any two-tower model
     pairs: Pairs,                # sequences or vectors
@@ -94,7 +94,7 @@ def embed_pairs(
     model.train(was_training)
     return v, a
 
-# %% ../nbs/training_loop.ipynb #6895acc1
+# %% ../nbs/training_loop.ipynb #ebe0ef35
 class _Run:
     "A training under way: all that a state file holds."
     def __init__(self, model: nn.Module, train: Pairs, settings: LoopSettings):
@@ -123,28 +123,28 @@ class _Run:
             if name in ("model", "average", "optimizer"): getattr(self, name).load_state_dict(value)
             else: setattr(self, name, value)
 
-# %% ../nbs/training_loop.ipynb #9e384876
+# %% ../nbs/training_loop.ipynb #2d6f737b
 def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     "Parameters to learn: matrices, which are pulled towards zero, and the rest."
     learned = [p for p in model.parameters() if p.requires_grad]
     return [{"params": [p for p in learned if p.ndim > 1], "weight_decay": weight_decay},
             {"params": [p for p in learned if p.ndim <= 1], "weight_decay": 0.0}]
 
-# %% ../nbs/training_loop.ipynb #6daaa612
+# %% ../nbs/training_loop.ipynb #8685284b
 def _follow(average: nn.Module, model: nn.Module, share: float) -> None:
     "Move the average a share of the way to the model."
     with torch.no_grad():
         for mean, new in zip(average.parameters(), model.parameters()): mean.lerp_(new, share)
         for mean, new in zip(average.buffers(), model.buffers()): mean.copy_(new)
 
-# %% ../nbs/training_loop.ipynb #09367c17
+# %% ../nbs/training_loop.ipynb #6913884d
 def _log_q(run: _Run, chosen: np.ndarray) -> torch.Tensor | None:
     "Log of the share of the clips that each track of the batch has, where the correction is wanted."
     if not run.settings.log_q: return None
     names, counts = np.unique(run.train.track, return_counts=True)
     return torch.from_numpy(np.log(counts / counts.sum())[np.isin(names, run.train.track[chosen])]).float().to(run.device)
 
-# %% ../nbs/training_loop.ipynb #97c0f28d
+# %% ../nbs/training_loop.ipynb #61ca1cbc
 def _batch_loss(run: _Run, chosen: np.ndarray, generator: np.random.Generator) -> torch.Tensor:
     "The loss of one batch."
     s, track = run.settings, torch.from_numpy(run.train.track[chosen]).to(run.device)
@@ -154,7 +154,7 @@ def _batch_loss(run: _Run, chosen: np.ndarray, generator: np.random.Generator) -
     return contrastive_loss(v, a_unique, pos, weights=weights, logit_scale=getattr(run.model, "scale", 1 / s.temperature), log_q=_log_q(run, chosen),
                             hard_negatives=s.hard_negatives, label_smoothing=s.label_smoothing)
 
-# %% ../nbs/training_loop.ipynb #93ce3290
+# %% ../nbs/training_loop.ipynb #4c3dae61
 def _train_epoch(run: _Run) -> float:
     "Go through all pairs once; the mean loss."
     s, total = run.settings, 0.0
@@ -175,7 +175,7 @@ def _train_epoch(run: _Run) -> float:
         total += loss.item() * len(chosen)
     return total / len(run.train)
 
-# %% ../nbs/training_loop.ipynb #5d3a960b
+# %% ../nbs/training_loop.ipynb #324d5ad1
 class _Log:
     "Writes a line for each epoch, where a path is given."
     def __init__(self, path: Path | None, settings: LoopSettings, history: Sequence[dict[str, float]]):
@@ -190,14 +190,14 @@ class _Log:
             for name, value in line.items(): self.board.add_scalar(name, value, line["epoch"])
             self.board.flush()
 
-# %% ../nbs/training_loop.ipynb #cc79be9f
+# %% ../nbs/training_loop.ipynb #f25d387e
 def _board(path: Path) -> Any:
     "A TensorBoard writer beside the log."
     try: from torch.utils.tensorboard import SummaryWriter
     except ImportError as e: raise ArtifactError(f"tensorboard=True needs TensorBoard ({e}); `pip install tensorboard` brings it") from e
     return SummaryWriter(str(path.with_name("tensorboard")))
 
-# %% ../nbs/training_loop.ipynb #081480b6
+# %% ../nbs/training_loop.ipynb #90ba5ee4
 @dataclass(frozen=True)
 class FitResult:
     "A trained model and how it came about."
@@ -206,7 +206,7 @@ class FitResult:
     best_epoch: int                    # from 1
     best_mrr: float                    # on the validation pairs; -1 without them
 
-# %% ../nbs/training_loop.ipynb #03ff343b
+# %% ../nbs/training_loop.ipynb #38640bca
 def _key(model: nn.Module, train: Pairs, val: Pairs | None, settings: LoopSettings) -> str:
     "A hash of all that decides a run."
     digest = hashlib.sha256(json.dumps(asdict(settings) | {"device": "", "save_every": 0, "tensorboard": False}, sort_keys=True).encode())
@@ -216,7 +216,7 @@ def _key(model: nn.Module, train: Pairs, val: Pairs | None, settings: LoopSettin
             for array in part: digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
 
-# %% ../nbs/training_loop.ipynb #2a880c81
+# %% ../nbs/training_loop.ipynb #511f0c1c
 def _load_state(path: Path | None, key: str) -> dict[str, Any] | None:
     "The state of this very run, if there is one that can be read."
     if path is None or not path.exists(): return None
@@ -224,14 +224,14 @@ def _load_state(path: Path | None, key: str) -> dict[str, Any] | None:
     except Exception: return None
     return state["run"] if isinstance(state, dict) and state.get("key") == key else None
 
-# %% ../nbs/training_loop.ipynb #241de764
+# %% ../nbs/training_loop.ipynb #6e6e7672
 def _save_state(path: Path, run: _Run, key: str) -> None:
     "Write the state, whole or not at all."
     buffer = io.BytesIO()
     torch.save({"key": key, "run": run.state()}, buffer)
     write_atomic(path, buffer.getvalue())
 
-# %% ../nbs/training_loop.ipynb #9be168e1
+# %% ../nbs/training_loop.ipynb #80f8ed18
 def _one_epoch(run: _Run, val: Pairs | None) -> dict[str, float]:
     "Train for an epoch, validate, and keep the state if it is the best."
     began, s = time.perf_counter(), run.settings
@@ -247,7 +247,7 @@ def _one_epoch(run: _Run, val: Pairs | None) -> dict[str, float]:
                         "effective_share": effective_share(run.weight), "seconds": round(time.perf_counter() - began, 4)})
     return run.history[-1]
 
-# %% ../nbs/training_loop.ipynb #d766ee0b
+# %% ../nbs/training_loop.ipynb #2f5214ce
 def fit_two_tower(
     model: nn.Module,                  # called with video and audio (and masks, if it has reads_rows); is changed
     train: Pairs,                      # to learn from
