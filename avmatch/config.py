@@ -96,17 +96,25 @@ class VideoFeaturesConfig:
 class JointModelConfig:
     "04: size and sharpness of the joint space."
     embed_dim: int = 256              # numbers in an embedding
-    temperature: float = 0.07         # similarities are divided by it before the softmax
+    temperature: float = 0.07         # similarities are divided by it before the softmax; with the networks of the ladder, at the beginning
+    shrinkage: float = 0.5            # cca: how far each variance is moved towards their mean, 0 to 1
+    directions: int = 32              # cca: directions in which the sides are compared, at most
+    dropout: float = 0.4              # networks: share of the inputs that is left out in training
+    label_smoothing: float = 0.1      # networks: share of the claim that all answers get
 
 @dataclass(frozen=True)
 class TrainConfig:
-    "05: the training loop and the split."
-    batch_size: int = 16              # pairs a step
+    "05: which models are tried, how they are trained, and the split."
+    rungs: str = "seed"               # candidates of the ladder, joined by +; auto: those that suit the number of clips
+    views: str = "meaning"            # candidates for what the ladder's models see: meaning, all, or meaning+all
+    folds: int = 4                    # parts of the training side that are held out in turn to choose a rung
+    tau: float = 0.0                  # ladder: how much engagement matters; 0: not at all
+    batch_size: int = 16              # seed: pairs a step
     epochs: int = 10                  # passes over the training pairs, at most
-    lr: float = 1e-4                  # learning rate of Adam
+    lr: float = 1e-4                  # learning rate
     weight_decay: float = 0.0         # pull of the weights towards zero
-    standardize: bool = False         # give each feature zero mean and unit variance first
-    patience: int = 0                 # epochs without a better validation loss before it stops (0: never)
+    standardize: bool = False         # seed: give each feature zero mean and unit variance first
+    patience: int = 0                 # epochs without anything better on the validation clips before it stops (0: never)
     val_share: float = 0.15           # share of the clips held out to choose the checkpoint
     test_share: float = 0.25          # share of the clips held out for the evaluation
     seed: int = 0                     # of the split, the first weights and the order of the batches
@@ -116,8 +124,7 @@ class TrainConfig:
 class EvaluateConfig:
     "06: what is measured."
     n_inspect: int = 3                # held-out clips whose first five answers are shown
-    n_random: int = 100               # random rankings behind the random baseline
-    seed: int = 0                     # of those rankings
+    seed: int = 0                     # of the bootstrap and of the baselines' lots
 
 @dataclass(frozen=True)
 class RecommendConfig:
@@ -157,8 +164,11 @@ class Config:
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "seed": {},
     "default": {
-        "video_features": {"encoder": "efficientnet_lite0"},
-        "train": {"epochs": 200, "lr": 1e-3, "weight_decay": 1e-2, "standardize": True, "patience": 30},
+        "process": {"max_frames": 60, "group_sounds": True},
+        "audio_features": {"encoder": "auto", "per_second": True},
+        "video_features": {"encoder": "efficientnet_lite0+motion", "per_second": True},
+        "joint_model": {"temperature": 0.15},
+        "train": {"rungs": "auto", "views": "meaning+all", "tau": 1.0, "epochs": 120, "lr": 1e-3, "weight_decay": 0.05, "patience": 25},
     },
 }
 
@@ -253,6 +263,7 @@ class Workspace:
     audio = property(lambda self: self.root / "processed/audio")
     manifest = property(lambda self: self.root / "processed/manifest.json")
     process_skipped = property(lambda self: self.root / "processed/skipped.json")
+    fingerprints = property(lambda self: self.root / "processed/fingerprints")
     audio_features = property(lambda self: self.root / "processed/audio_features")
     video_features = property(lambda self: self.root / "processed/video_features")
     checkpoint = property(lambda self: self.root / "models/joint_model.pt")
@@ -348,7 +359,7 @@ def load_counts(
 
 # %% ../nbs/config.ipynb #4de1fd0a
 DEMO_CHANGES = {"ingest": {"n_tracks": 16, "clips_per_track": 2, "sample_size": 90}, "process": {"max_frames": 6, "workers": 1},
-                "train": {"epochs": 60}}
+                "train": {"epochs": 30}}
 
 def demo_workspace(
     stages: Iterable[Any] = (),   # stage functions to run in it, each called with (config, workspace)
@@ -360,7 +371,7 @@ def demo_workspace(
     import avmatch
     from filelock import FileLock
     config, user = load_config(DEMO_CHANGES), os.getuid() if hasattr(os, "getuid") else "user"   # Windows has no getuid
-    code = b"".join((Path(avmatch.__file__).parent / f"{name}.py").read_bytes() for name in ("media", "samples", "ingest", "process"))
+    code = b"".join((Path(avmatch.__file__).parent / f"{name}.py").read_bytes() for name in ("media", "samples", "ingest", "process", "fingerprint", "sequences"))
     root = Path(tempfile.gettempdir()) / f"avmatch-demo-{user}-{hashlib.sha256(code).hexdigest()[:8]}"
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / ".lock"):

@@ -133,6 +133,12 @@ class JointModel(nn.Module):
     def forward(self, video: torch.Tensor, audio: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         "Features of shapes (n, video_dim) and (n, audio_dim) to embeddings of shape (n, embed_dim) each."
         return self.video_proj(video), self.audio_proj(audio)
+    def embed_video(self, video: torch.Tensor) -> torch.Tensor:
+        "Features of clips to embeddings of length one, shape (n, embed_dim)."
+        return F.normalize(self.video_proj(video), dim=1)
+    def embed_audio(self, audio: torch.Tensor) -> torch.Tensor:
+        "Features of sounds to embeddings of length one, shape (n, embed_dim)."
+        return F.normalize(self.audio_proj(audio), dim=1)
 
 # %% ../nbs/04_joint_model.ipynb #012e831c
 def count_parameters(
