@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SIZE', 'FRAME_RATE', 'STEPS', 'DIRECTIONS', 'MOTION_COLUMNS', 'HUES', 'COLOUR_COLUMNS', 'SCALES', 'EDGE_COLUMNS',
            'GROUPS', 'read_small', 'shrink', 'frame_changes', 'find_cuts', 'impact_envelope', 'cut_steps',
-           'flow_statistics', 'motion_rows', 'colour_statistics', 'edge_statistics', 'still_rows', 'MotionEncoder',
-           'motion']
+           'flow_statistics', 'motion_rows', 'flow_envelope', 'colour_statistics', 'edge_statistics', 'still_rows',
+           'MotionEncoder', 'motion']
 
 # %% ../nbs/motion.ipynb #6f6a1ffe
 from pathlib import Path
@@ -130,16 +130,25 @@ def motion_rows(
     images: np.ndarray,    # RGB uint8, shape (n, height, width, 3), consecutive pictures of a clip
     times: np.ndarray,     # when each is shown (s), shape (n,)
     cuts: np.ndarray,      # when the picture is cut (s)
-) -> Timed:                # rows of MOTION_COLUMNS, five a second
+) -> Timed:                # rows of MOTION_COLUMNS, ten a second
     "How a clip moves."
     import cv2
-    starts = np.unique(np.searchsorted(times, np.arange(0, times[-1], 0.2) - 1e-6))
+    starts = np.unique(np.searchsorted(times, np.arange(0, times[-1], 0.1) - 1e-6))
     ends = np.searchsorted(times, times[starts] + 0.1 - 1e-6)
     pairs = [(a, b) for a, b in zip(starts, ends) if b < len(times) and not ((cuts > times[a]) & (cuts < times[b])).any()]
     grey = {i: cv2.cvtColor(images[i], cv2.COLOR_RGB2GRAY) for pair in pairs for i in pair}
     if not pairs: return Timed(np.zeros((1, len(MOTION_COLUMNS)), np.float32), np.zeros(1))
     rows = [flow_statistics(grey[a], grey[b], times[b] - times[a]) for a, b in pairs]
     return Timed(np.stack(rows), np.array([(times[a] + times[b]) / 2 for a, b in pairs]))
+
+# %% ../nbs/motion.ipynb #afc51886
+def flow_envelope(
+    moves: Timed,         # rows of MOTION_COLUMNS
+    n_seconds: int,       # length wanted (s)
+) -> np.ndarray:          # root of the mean speed in each twentieth of a second, shape (n_seconds, 20)
+    "How fast a clip moves, twenty values a second."
+    middles = (np.arange(n_seconds * STEPS) + 0.5) / STEPS
+    return np.interp(middles, moves.times, moves.values[:, 0]).reshape(n_seconds, STEPS).astype(np.float32)
 
 # %% ../nbs/motion.ipynb #a9b4b9c1
 HUES = ("red", "orange", "yellow", "lime", "green", "mint", "cyan", "azure", "blue", "violet", "magenta", "rose")
@@ -212,11 +221,11 @@ def still_rows(
     return Timed(np.stack([np.concatenate([colour_statistics(images[i]), edge_statistics(images[i])]) for i in picked]), times[picked])
 
 # %% ../nbs/motion.ipynb #9b75fce9
-GROUPS = {"impact": STEPS, "cuts": STEPS, "motion": len(MOTION_COLUMNS), "colour": len(COLOUR_COLUMNS), "edges": len(EDGE_COLUMNS)}
+GROUPS = {"impact": STEPS, "flow": STEPS, "cuts": STEPS, "motion": len(MOTION_COLUMNS), "colour": len(COLOUR_COLUMNS), "edges": len(EDGE_COLUMNS)}
 
 class MotionEncoder:
     "Encodes what moves, is cut, is coloured and has outlines in a clip; needs no weights."
-    name, version, reads, groups = "motion", "1", "file", GROUPS
+    name, version, reads, groups = "motion", "2", "file", GROUPS
     licence, source, cost = "none needed", "computed with OpenCV", "0.25 s for 10 s of video on one core"
     settings = {"size": SIZE, "frame_rate": FRAME_RATE}
 
@@ -228,13 +237,14 @@ class MotionEncoder:
         "Consecutive pictures, small, RGB uint8, shown at times (s), to one row a second."
         n_seconds = count_seconds(times[-1] + (times[-1] / (len(times) - 1) if len(times) > 1 else 1.0))
         cuts = find_cuts(images, times)
-        rows = [impact_envelope(images, times, n_seconds=n_seconds), cut_steps(cuts, n_seconds),
-                to_seconds(motion_rows(images, times, cuts), n_seconds), to_seconds(still_rows(images, times), n_seconds)]
+        moves = motion_rows(images, times, cuts)
+        rows = [impact_envelope(images, times, n_seconds=n_seconds), flow_envelope(moves, n_seconds), cut_steps(cuts, n_seconds),
+                to_seconds(moves, n_seconds), to_seconds(still_rows(images, times), n_seconds)]
         return Timed(np.concatenate(rows, axis=1), np.arange(n_seconds) + 0.5)
 
 # %% ../nbs/motion.ipynb #3ad6284e
 def motion(
     config: VideoFeaturesConfig,   # nothing of it is used; all encoders are made alike
-) -> MotionEncoder:                # gives rows of 103
+) -> MotionEncoder:                # gives rows of 123
     "The encoder of motion, cuts, colour and outlines."
     return MotionEncoder()

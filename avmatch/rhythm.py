@@ -6,7 +6,7 @@
 __all__ = ['RATE', 'COMPARISONS', 'MAX_LAG', 'smooth_envelope', 'remove_trend', 'prepare_envelope', 'envelopes_of',
            'correlate_all', 'agreement', 'rhythm_scores']
 
-# %% ../nbs/rhythm.ipynb #82a124f1
+# %% ../nbs/rhythm.ipynb #33840f78
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from .sequences import columns_of
 
-# %% ../nbs/rhythm.ipynb #a05d1b3e
+# %% ../nbs/rhythm.ipynb #a6bec0e5
 RATE = 20   # values of an envelope a second
 
 def smooth_envelope(
@@ -34,8 +34,8 @@ def remove_trend(
     around = np.ones(2 * half + 1) / (2 * half + 1)
     return x - np.convolve(np.pad(x, half, mode="edge"), around, mode="valid")
 
-# %% ../nbs/rhythm.ipynb #cccb4b5b
-COMPARISONS = (("flow", "onsets"), ("change", "onsets"), ("flow", "level"), ("change", "level"))   # of the picture, of the sound
+# %% ../nbs/rhythm.ipynb #83435417
+COMPARISONS = (("flow", "onsets"), ("impact", "onsets"), ("flow", "level"), ("impact", "level"))   # of the picture, of the sound
 
 def prepare_envelope(
     x: np.ndarray,    # an envelope as the encoder gave it, shape (n,)
@@ -45,7 +45,7 @@ def prepare_envelope(
     if sound == "level": return smooth_envelope(x, 0.4).astype(np.float32)
     return remove_trend(smooth_envelope(x, 0.2), 4.0).astype(np.float32)
 
-# %% ../nbs/rhythm.ipynb #0ddb6ee3
+# %% ../nbs/rhythm.ipynb #05196987
 def envelopes_of(
     rows: np.ndarray,           # a sequence, shape (n_seconds, dim)
     meta: dict[str, Any],       # of its folder
@@ -58,7 +58,7 @@ def envelopes_of(
     if None in columns.values(): return None
     return np.stack([prepare_envelope(rows[:, columns[pair[side]]].reshape(-1), pair[1]) for pair in COMPARISONS])
 
-# %% ../nbs/rhythm.ipynb #6b5165e8
+# %% ../nbs/rhythm.ipynb #fa63a0ca
 def _sums(x: np.ndarray, upto: np.ndarray, axis: int) -> np.ndarray:
     "Sum of the first values of each row of x (n, t); upto has shape (n, m) for axis 0, (m, n) for axis 1."
     total = np.cumsum(np.pad(x, ((0, 0), (1, 0))), axis=1)
@@ -78,7 +78,7 @@ def correlate_all(
     r = np.divide(a @ b.T - sum_a * sum_b / safe, spread, out=np.zeros(n.shape), where=spread > 1e-9)
     return np.clip(r, -1, 1) * np.sqrt(n / RATE)
 
-# %% ../nbs/rhythm.ipynb #74af8dd0
+# %% ../nbs/rhythm.ipynb #237382a8
 MAX_LAG = 0.2   # sound may come this much before or after the picture (s)
 
 def _lay_out(envelopes: Sequence[np.ndarray], cut: int) -> tuple[np.ndarray, np.ndarray]:
@@ -101,7 +101,7 @@ def agreement(
         best = np.maximum(best, correlate_all((wide(a[0]), a[1]), (wide(b[0]), b[1])))
     return best
 
-# %% ../nbs/rhythm.ipynb #78f43954
+# %% ../nbs/rhythm.ipynb #71b80263
 def rhythm_scores(
     clips: Sequence[np.ndarray | None],    # n clips: prepared envelopes, each of shape (4, t)
     tracks: Sequence[np.ndarray | None],   # m sounds: the same
