@@ -151,9 +151,8 @@ def validation_loss(
 ) -> float:                 # loss (nats); guessing gives log(n)
     "The unweighted loss on held-out pairs."
     model.eval()
-    with torch.inference_mode():
-        v, a = model(pairs.video, pairs.audio)
-        return contrastive_loss(v, *unique_tracks(a, pairs.tracks), logit_scale=1 / temperature).item()
+    with torch.inference_mode(): v, a = model(pairs.video, pairs.audio)
+    return contrastive_loss(v, *unique_tracks(a, pairs.tracks), logit_scale=1 / temperature).item()
 
 # %% ../nbs/05_train.ipynb #033b0f13
 @dataclass(frozen=True)
