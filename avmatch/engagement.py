@@ -6,7 +6,7 @@
 __all__ = ['effective_share', 'prior_strength', 'EngagementModel', 'log_rates', 'ridge_effects', 'fit_engagement', 'residuals',
            'engagement_rank', 'bounded_weights', 'engagement_weights', 'weights_summary', 'plot_weights']
 
-# %% ../nbs/engagement.ipynb #0a00ebf1
+# %% ../nbs/engagement.ipynb #3cab1585
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-# %% ../nbs/engagement.ipynb #24668608
+# %% ../nbs/engagement.ipynb #d52bd88d
 def effective_share(
     weights: np.ndarray,   # of the clips, at least 0, shape (n,)
 ) -> float:                # from 1/n up to 1
@@ -23,14 +23,14 @@ def effective_share(
     weights = np.asarray(weights, float)
     return float(weights.sum() ** 2 / (len(weights) * (weights**2).sum())) if weights.any() else 0.0
 
-# %% ../nbs/engagement.ipynb #ffddd80f
+# %% ../nbs/engagement.ipynb #f1d368ee
 def _number(value: Any) -> float:
     "A count or a length; NaN where it is not known or makes no sense."
     try: x = float(value)
     except (TypeError, ValueError): return math.nan
     return x if math.isfinite(x) and x >= 0 else math.nan
 
-# %% ../nbs/engagement.ipynb #bb7132ef
+# %% ../nbs/engagement.ipynb #38d99ee9
 def _age(entry: dict[str, Any]) -> float:
     "Days between publishing and asking; NaN where one of the dates is not known."
     try: dates = [datetime.fromisoformat(entry[key]) for key in ("fetched_at", "published_at")]
@@ -38,12 +38,12 @@ def _age(entry: dict[str, Any]) -> float:
     try: return max((dates[0] - dates[1]).total_seconds() / 86_400, 0.0)
     except TypeError: return math.nan   # one with a time zone, one without
 
-# %% ../nbs/engagement.ipynb #6665d7de
+# %% ../nbs/engagement.ipynb #70da33d5
 def _column(entries: Sequence[dict[str, Any]], name: str) -> np.ndarray:
     "One field of all entries as numbers, shape (n,)."
     return np.array([_number(e.get(name)) for e in entries])
 
-# %% ../nbs/engagement.ipynb #8c85d143
+# %% ../nbs/engagement.ipynb #39d25857
 def prior_strength(
     liked: np.ndarray,     # likes of each clip, comments included, shape (n,)
     views: np.ndarray,     # views of each clip, shape (n,)
@@ -56,7 +56,7 @@ def prior_strength(
     excess = spread - rate * (1 - rate) * len(views) / total
     return float(np.clip(rate * (1 - rate) / excess - 1, 1.0, most)) if excess > 0 else most
 
-# %% ../nbs/engagement.ipynb #a163a9c0
+# %% ../nbs/engagement.ipynb #3a322d14
 @dataclass(frozen=True)
 class EngagementModel:
     "What the training clips say of likes: plain numbers that JSON can hold."
@@ -72,14 +72,14 @@ class EngagementModel:
     channel_effects: dict[str, float] = field(default_factory=dict)   # what a channel adds
     residuals: tuple[float, ...] = ()               # what is left over, of the training clips, ascending
 
-# %% ../nbs/engagement.ipynb #1feebe39
+# %% ../nbs/engagement.ipynb #32e1c5a1
 def _liked(model: EngagementModel, entries: Sequence[dict[str, Any]]) -> np.ndarray:
     "Likes and what comments are worth, shape (n,); NaN where the likes are not known."
     likes, comments = _column(entries, "likes"), _column(entries, "comments")
     comments = np.where(np.isnan(comments), likes * model.comments_per_like, comments)
     return likes + model.comments_weight * comments
 
-# %% ../nbs/engagement.ipynb #ddb0d8a8
+# %% ../nbs/engagement.ipynb #db6e984e
 def log_rates(
     model: EngagementModel,                # of the training clips
     entries: Sequence[dict[str, Any]],     # of the manifest
@@ -89,13 +89,13 @@ def log_rates(
     k = model.strength
     return np.log((_liked(model, entries) + k * prior) / (_column(entries, "views") + k))
 
-# %% ../nbs/engagement.ipynb #00cf7daa
+# %% ../nbs/engagement.ipynb #1a2652d3
 def _circumstances(entries: Sequence[dict[str, Any]]) -> np.ndarray:
     "Log age, duration and log views of each clip, shape (n, 3); NaN where not known."
     age = np.array([_age(e) for e in entries])
     return np.stack([np.log1p(age), _column(entries, "duration"), np.log1p(_column(entries, "views"))], axis=1)
 
-# %% ../nbs/engagement.ipynb #f28d21e5
+# %% ../nbs/engagement.ipynb #177999b3
 def ridge_effects(
     x: np.ndarray,              # circumstances, a column of ones first, shape (n, d)
     y: np.ndarray,              # what is to be explained, shape (n,)
@@ -114,7 +114,7 @@ def ridge_effects(
     slopes = np.linalg.solve(x.T @ x + penalty - sums.T @ (sums / cost[:, None]), x.T @ y - sums.T @ (totals / cost))
     return slopes, dict(zip(numbers, ((totals - sums @ slopes) / cost).tolist()))
 
-# %% ../nbs/engagement.ipynb #ab5d3787
+# %% ../nbs/engagement.ipynb #1f6844e8
 def _start(entries: Sequence[dict[str, Any]], comments_weight: float, min_clips: int) -> EngagementModel:
     "The rates, before any circumstance has been looked at."
     likes, comments, views = (_column(entries, name) for name in ("likes", "comments", "views"))
@@ -129,7 +129,7 @@ def _start(entries: Sequence[dict[str, Any]], comments_weight: float, min_clips:
              for name, rows in by_channel.items() if name is not None and len(rows) >= min_clips}
     return replace(model, rate=rate, strength=strength, channel_rates=rates)
 
-# %% ../nbs/engagement.ipynb #d8a5a71a
+# %% ../nbs/engagement.ipynb #cb9e7020
 def _scaled(model: EngagementModel, entries: Sequence[dict[str, Any]]) -> np.ndarray:
     "Ones and the circumstances in standard deviations, shape (n, 4); what is not known counts as typical."
     z = (_circumstances(entries) - np.array(model.centre)) / np.array(model.spread)
@@ -144,7 +144,7 @@ def _typical(model: EngagementModel, entries: Sequence[dict[str, Any]]) -> Engag
     spread = np.sqrt(np.where(known, (found - centre) ** 2, 0).sum(axis=0) / counts)
     return replace(model, centre=tuple(centre.tolist()), spread=tuple(np.where(spread > 1e-9, spread, 1).tolist()))
 
-# %% ../nbs/engagement.ipynb #1e0d19a6
+# %% ../nbs/engagement.ipynb #3b70da8a
 def fit_engagement(
     entries: Sequence[dict[str, Any]],   # the training clips, and no others
     *,
@@ -162,7 +162,7 @@ def fit_engagement(
     if len(left) > 1_000: left = np.quantile(left, np.linspace(0, 1, 1_000), method="nearest")
     return replace(model, residuals=tuple(left.tolist()))
 
-# %% ../nbs/engagement.ipynb #608badd5
+# %% ../nbs/engagement.ipynb #770abe12
 def residuals(
     model: EngagementModel,              # of the training clips
     entries: Sequence[dict[str, Any]],   # of the manifest
@@ -172,7 +172,7 @@ def residuals(
     effect = np.array([model.channel_effects.get(e.get("channel_id"), 0.0) for e in entries])
     return log_rates(model, entries) - usual - effect
 
-# %% ../nbs/engagement.ipynb #b1f37eca
+# %% ../nbs/engagement.ipynb #e497689b
 def engagement_rank(
     model: EngagementModel,              # of the training clips
     entries: Sequence[dict[str, Any]],   # of the manifest
@@ -182,7 +182,7 @@ def engagement_rank(
     below = (np.searchsorted(known, left - 1e-9) + np.searchsorted(known, left + 1e-9, side="right")) / 2   # ties: the middle
     return np.where(np.isnan(left), np.nan, (below + 0.5) / (len(known) + 1))
 
-# %% ../nbs/engagement.ipynb #a0128ec8
+# %% ../nbs/engagement.ipynb #6bcdd901
 def bounded_weights(
     rank: np.ndarray,        # between 0 and 1, shape (n,); NaN: unknown
     *,
@@ -194,7 +194,7 @@ def bounded_weights(
     weights = np.clip(np.exp(tau * (np.asarray(rank, float) - 0.5)), 1 / limit, limit)
     return np.where(np.isnan(weights), 1.0, weights)
 
-# %% ../nbs/engagement.ipynb #51ea5a3c
+# %% ../nbs/engagement.ipynb #ca5a4ee9
 def engagement_weights(
     model: EngagementModel,              # of the training clips
     entries: Sequence[dict[str, Any]],   # of the manifest
@@ -205,7 +205,7 @@ def engagement_weights(
     rank = engagement_rank(model, entries)
     return bounded_weights(rank, tau=tau), ~np.isnan(rank)
 
-# %% ../nbs/engagement.ipynb #47289b25
+# %% ../nbs/engagement.ipynb #cd53155a
 def weights_summary(
     weights: np.ndarray,         # of the clips, shape (n,)
     known: np.ndarray,           # whether their engagement is known, shape (n,)
@@ -220,7 +220,7 @@ def weights_summary(
     return {"effective_share": effective_share(weights), "unknown_share": float(1 - np.mean(known)),
             "top_channels_share": sum(top) / sum(held.values()), "least": float(np.min(weights)), "most": float(np.max(weights))}
 
-# %% ../nbs/engagement.ipynb #a9fac17d
+# %% ../nbs/engagement.ipynb #ceb0b1a5
 def plot_weights(
     weights: np.ndarray,     # of the clips, shape (n,)
     label: str = "",         # what the legend says
