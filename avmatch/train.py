@@ -113,26 +113,12 @@ def join_clips(
     return ClipSet(first.entries + second.entries, first.video + second.video, first.audio + second.audio, first.metas,
                    np.concatenate([first.weight, second.weight]))
 
-<<<<<<< HEAD
 # %% ../nbs/05_train.ipynb #66108e46
 def _as_tensors(value: Any) -> Any:
     "Plain data with tensors instead of arrays, at any depth."
     if isinstance(value, dict): return {k: _as_tensors(v) for k, v in value.items()}
     if isinstance(value, list | tuple): return [_as_tensors(v) for v in value]
     return torch.from_numpy(np.ascontiguousarray(value)) if isinstance(value, np.ndarray) and value.dtype.kind in "fiub" else value
-=======
-# %% ../nbs/05_train.ipynb #3065d242
-def validation_loss(
-    model: JointModel,      # as it is now
-    pairs: Pairs,           # that it does not learn from
-    *,
-    temperature: float,     # of the loss
-) -> float:                 # loss (nats); guessing gives log(n)
-    "The unweighted loss on held-out pairs."
-    model.eval()
-    with torch.inference_mode(): v, a = model(pairs.video, pairs.audio)
-    return contrastive_loss(v, *unique_tracks(a, pairs.tracks), logit_scale=1 / temperature).item()
->>>>>>> loss
 
 def _as_arrays(value: Any) -> Any:
     "The reverse."
