@@ -5,6 +5,8 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 # where the pipeline leaves its work
 WORKSPACE ?= data
+# FETCH=--no-fetch declines trained weights whose licence is unclear (YAMNet's; see nbs/weights.ipynb)
+FETCH ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,7 +15,7 @@ PIP := $(BIN)/pip install -qq --disable-pip-version-check
 # for the scripts that `make test` runs
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo serve notebooks test ready browser export outputs lint docs bench clean
+.PHONY: help demo serve notebooks test ready weights browser export outputs lint docs bench clean
 help:
 	@echo "make demo       set up, run the pipeline on generated shorts, show what it found"
 	@echo "make test       set up and run every test"
@@ -21,7 +23,9 @@ help:
 	@echo "make notebooks  open the notebooks in JupyterLab"
 	@echo "make export     clean the notebooks and write the library from them"
 	@echo "make outputs    run the notebooks and store their outputs"
+	@echo "make weights    fetch the trained weights of the audio encoders"
 	@echo "make docs lint bench ready clean"
+	@echo "FETCH=--no-fetch after demo, test or weights declines those whose licence is unclear"
 
 # ---- set-up: a stamp file says that it was done with these settings
 
@@ -45,7 +49,7 @@ browser:
 # ---- for users
 
 demo: $(VENV)/ready
-	@$(BIN)/avmatch run --workspace "$(WORKSPACE)"
+	@$(BIN)/avmatch run --workspace "$(WORKSPACE)" $(FETCH)
 	@echo; echo "The first answers for a held-out clip:"; echo
 	@$(BIN)/avmatch inspect --workspace "$(WORKSPACE)" --top-k 5
 	@echo; echo "Now open the page:       make serve"
@@ -60,7 +64,11 @@ notebooks: $(VENV)/dev
 
 # ---- for developers
 
-test: $(VENV)/dev browser
+# trained weights, once, into the user's cache; what needs them is skipped where they cannot be had
+weights: $(VENV)/ready
+	@$(BIN)/avmatch weights get $(FETCH) || echo "Going on without these weights."
+
+test: $(VENV)/dev weights browser
 	@bash tools/check.sh
 
 ready: test

@@ -24,7 +24,7 @@ from . import __version__
 from .audio_features import load_audio_features, skipped_ids
 from .config import (ArtifactError, Config, ConfigError, TrainConfig, Workspace, config_dict, load_config, load_json, load_manifest,
                             save_counts, save_json, write_atomic)
-from .joint_model import JointModel, contrastive_loss, count_parameters, feature_scale, rescale
+from .joint_model import JointModel, contrastive_loss, count_parameters, feature_scale, pair_weights, rescale, unique_tracks
 from .video_features import load_video_features
 
 # %% ../nbs/05_train.ipynb #2edff68d
@@ -133,7 +133,9 @@ def train_epoch(
     total = 0.0
     for rows in make_batches(len(pairs), batch_size, generator=generator):
         batch = pairs.take(rows)
-        loss = contrastive_loss(*model(batch.video, batch.audio), engagement=batch.engagement, tracks=batch.tracks, temperature=temperature)
+        v, a = model(batch.video, batch.audio)
+        weights = pair_weights(batch.engagement, len(batch))
+        loss = contrastive_loss(v, *unique_tracks(a, batch.tracks), weights=weights, logit_scale=1 / temperature)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -150,7 +152,8 @@ def validation_loss(
     "The unweighted loss on held-out pairs."
     model.eval()
     with torch.inference_mode():
-        return contrastive_loss(*model(pairs.video, pairs.audio), tracks=pairs.tracks, temperature=temperature).item()
+        v, a = model(pairs.video, pairs.audio)
+        return contrastive_loss(v, *unique_tracks(a, pairs.tracks), logit_scale=1 / temperature).item()
 
 # %% ../nbs/05_train.ipynb #033b0f13
 @dataclass(frozen=True)
