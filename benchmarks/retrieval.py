@@ -1,0 +1,183 @@
+"""How often the right sound is found: avmatch's default beside the report's recipe, on the same clips and the same split.
+
+    python benchmarks/retrieval.py --clips DIR                        # folds of DIR; nothing shared between training and test
+    python benchmarks/retrieval.py --clips DIR --test-clips DIR2      # learn from DIR, test on DIR2
+    python benchmarks/retrieval.py                                    # generated samples, beside an ideal matcher
+    options: --folds 4  --group-by source  --seeds 1  --ablate  --json  --work DIR
+
+DIR is any folder of videos. If it holds clips.csv, its column named by --group-by says which clips must stay together; clips with
+the same sound or the same pictures stay together in any case. The truth is each clip's own track among all tracks of its fold.
+What is extracted is kept in --work (default: in avmatch's cache), so that a second run only trains.
+"""
+import argparse
+import csv
+import hashlib
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent))
+import report_recipe  # noqa: E402
+
+from avmatch.audio_features import prepare_weights, run_audio_features  # noqa: E402
+from avmatch.config import AvmatchError, Workspace, load_config, load_manifest, override  # noqa: E402
+from avmatch.ladder import ClipSet, climb  # noqa: E402
+from avmatch.matcher import best_of_tracks, blend  # noqa: E402
+from avmatch.metrics import figure_intervals, paired_bootstrap, query_figures  # noqa: E402
+from avmatch.process import run_process  # noqa: E402
+from avmatch.runtime import cache_folder  # noqa: E402
+from avmatch.sequences import columns_of  # noqa: E402
+from avmatch.splits import check_overlap, k_folds, load_hashes, near_duplicates  # noqa: E402
+from avmatch.train import choose_rungs, load_clips, rung_settings, weigh_clips  # noqa: E402
+from avmatch.video_features import run_video_features  # noqa: E402
+
+NAMES = {"MRR": "mrr", "R@1": "recall_at_1", "R@5": "recall_at_5", "R@10": "recall_at_10"}
+
+
+def say(line: str) -> None:
+    "Progress goes to standard error; standard output is for the result."
+    print(line, file=sys.stderr, flush=True)
+
+
+def extract(folder: str, work: Path) -> tuple[Workspace, object]:
+    "Run the stages up to the features for a folder of clips, or for generated samples."
+    from avmatch.ingest import run_ingest
+    changes = {"ingest": {"source": "folder", "videos": str(Path(folder).absolute())}} if folder else {}
+    config = prepare_weights(load_config(changes), say=say)
+    listens = config.audio_features.encoder
+    if "mfcc" not in listens: config = override(config, {"audio_features": {"encoder": listens + "+mfcc"}})   # for the ablation
+    workspace = Workspace(work / (hashlib.sha256(str(Path(folder).absolute()).encode()).hexdigest()[:12] if folder else "samples") / "data")
+    for stage in (run_ingest, run_process, run_audio_features, run_video_features):
+        say(f"{stage.__name__}: {stage(config, workspace)}")
+    return workspace, override(config, {"audio_features": {"encoder": listens}})
+
+
+def read_groups(folder: str, column: str) -> dict[str, str]:
+    "What clips.csv says of each clip, by the clip's id and by the name of its file."
+    path = Path(folder) / "clips.csv" if folder else Path("no such file")
+    if not path.is_file(): return {}
+    with path.open(encoding="utf-8", newline="") as file: rows = list(csv.DictReader(file))
+    if rows and column not in rows[0]: sys.exit(f"{path} has no column {column!r}; --group-by names one of {', '.join(rows[0])}")
+    return {key: row[column] for row in rows for key in (row.get("id"), Path(row.get("file") or "").stem) if key and row[column]}
+
+
+def without(clips: ClipSet, *encoders: str, mean_only: bool = False) -> ClipSet:
+    "The clips as if some encoders did not exist, or as if time did not."
+    metas, sides = {}, {}
+    for side in ("video", "audio"):
+        meta, kept = clips.metas[side], []
+        listed, start = [], 0
+        for encoder in meta["encoders"]:
+            if encoder["name"] in encoders: continue
+            place = columns_of(meta, encoder["name"])
+            kept.append(np.arange(place.start, place.stop))
+            moved = {g: [a - place.start + start, b - place.start + start] for g, (a, b) in encoder["columns"].items()}
+            listed.append(encoder | {"columns": moved})
+            start += place.stop - place.start
+        metas[side] = meta | {"encoders": listed, "dim": start, "encoder": "+".join(e["name"] for e in listed)}
+        rows = [x[:, np.concatenate(kept)] for x in getattr(clips, side)]
+        sides[side] = [x.mean(axis=0, keepdims=True) for x in rows] if mean_only else rows
+    return replace(clips, **sides, metas=metas)
+
+
+class Answers:
+    "Figures of the queries of one or more folds."
+    def __init__(self): self.figures, self.tracks, self.gallery, self.rungs = [], [], [], []
+
+    def add(self, scores: np.ndarray, tracks: list[str]) -> None:
+        "Judge sounds-by-clips scores of a fold."
+        track_ids = sorted(set(tracks))
+        best = best_of_tracks(scores, tracks, track_ids)
+        self.figures.append(query_figures(best, np.array(tracks)[:, None] == np.array(track_ids)))
+        self.tracks += tracks
+        self.gallery.append(len(track_ids))
+
+    def pooled(self) -> dict[str, np.ndarray]:
+        "The figures of all queries."
+        return {name: np.concatenate([f[name] for f in self.figures]) for name in self.figures[0]}
+
+    def table(self) -> dict:
+        "Means with intervals."
+        figures = self.pooled()
+        spans = figure_intervals({name: figures[key] for name, key in NAMES.items()}, self.tracks)
+        return {name: round(float(figures[key].mean()), 4) for name, key in NAMES.items()} | {
+            "MedR": float(np.median(figures["rank"])), "MnR": round(float(figures["rank"].mean()), 2),
+            "queries": len(self.tracks), "gallery": round(float(np.mean(self.gallery)), 1),
+            "ci": {name: [round(float(x), 4) for x in spans[name]] for name in NAMES}}
+
+
+def fit(train: ClipSet, config, look_alikes) -> object:
+    "The default's matcher for some training clips."
+    clips, _ = weigh_clips(train, config.train.tau)
+    return climb(clips, rung_settings(config), rungs=choose_rungs(config.train.rungs, len(clips)), views=config.train.views.split("+"),
+                 n_folds=config.train.folds, look_alikes=look_alikes)
+
+
+def answer(matcher, test: ClipSet, weights=None) -> np.ndarray:
+    "Scores of the test clips with the test sounds."
+    parts = matcher.parts(matcher.describe_clips(test.video), matcher.describe_sounds(test.audio))
+    return blend(parts, matcher.weights if weights is None else weights)
+
+
+def variants(config) -> dict[str, tuple]:
+    "What the ablation leaves out: name -> (change of the clips, change of the config, parts without weight)."
+    same = lambda clips: clips
+    return {
+        "without the joint space": (same, config, ("joint", "hub")), "without words": (same, config, ("words",)),
+        "without rhythm": (same, config, ("~",)), "without the hub correction": (same, config, ("hub",)),
+        "without YAMNet": (lambda c: without(c, "yamnet"), config, ()), "without musicnn": (lambda c: without(c, "musicnn"), config, ()),
+        "MFCC and rhythm only": (lambda c: without(c, "yamnet", "musicnn"), config, ()), "without time (one mean)": (lambda c: without(c, mean_only=True), config, ()),
+        "engagement not weighed": (same, override(config, {"train": {"tau": 0.0}}), ()),
+        "no pairs learned from": (same, override(config, {"train": {"rungs": "words"}}), ()),
+        "contrastive loss, linear": (same, override(config, {"train": {"rungs": "linear"}}), ())}
+
+
+def run(splits, clips: ClipSet, recipe, config, *, look_alikes, seed: int, changed=None) -> dict[str, Answers]:
+    "Train and answer for each split; `changed` restricts it to the variants of the ablation."
+    base = [e for e in ("mfcc",) if e not in config.audio_features.encoder]
+    found: dict[str, Answers] = {}
+    for train_rows, test_rows in splits:
+        train, test = clips.take(train_rows), clips.take(test_rows)
+        plain = [without(part, *base) for part in (train, test)]
+        fitted = fit(plain[0], config, look_alikes)
+        say(f"{len(train)} training clips: rung {fitted.rung} ({fitted.view})")
+        found.setdefault("ours", Answers()).add(answer(fitted.matcher, plain[1]), test.tracks)
+        scores = report_recipe.train_and_score(tuple(x[train_rows] for x in recipe), tuple(x[test_rows] for x in recipe), seed)
+        found.setdefault("seed", Answers()).add(scores, test.tracks)
+        for name, (change, other, off) in (changed or {}).items():
+            matcher = fitted.matcher
+            source = plain if "MFCC" not in name and "YAMNet" not in name else (train, test)
+            part = [change(p) for p in source]
+            if not off: matcher = fit(part[0], other, look_alikes).matcher
+            weights = {k: w for k, w in matcher.weights.items() if not any(o == k or o == "~" and "~" in k for o in off)}
+            found.setdefault(name, Answers()).add(answer(matcher, part[1], weights), test.tracks)
+    return found
+
+
+def overlap_free(first, second, clips: ClipSet, n_first: int) -> np.ndarray:
+    "Training rows that share no track and no picture with the test clips."
+    from avmatch.fingerprint import group_by_sound
+    from avmatch.process import load_fingerprints
+    groups = group_by_sound([*load_fingerprints(first), *load_fingerprints(second)])
+    test_groups = set(groups[n_first:])
+    return np.array([i for i in range(n_first) if groups[i] not in test_groups])
+
+
+def main() -> None:
+    "Extract what is missing, train, test and print."
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clips", default="", help="folder of videos (default: generated samples)")
+    parser.add_argument("--test-clips", default="", help="folder of videos to test on (default: folds of --clips)")
+    parser.add_argument("--folds", type=int, default=4)
+    parser.add_argument("--group-by", default="source", help="column of clips.csv that keeps clips together")
+    parser.add_argument("--seeds", type=int, default=1, help="repetitions with other folds")
+    parser.add_argument("--ablate", action="store_true", help="also leave out one thing at a time")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--work", default="", help="folder for what is extracted")
+    args = parser.parse_args()
+    try: result = measure(args)
+    except AvmatchError as e: sys.exit(f"retrieval: {e}")
+    print(json.dumps(result, indent=1) if args.json else as_text(result))
