@@ -7,7 +7,7 @@ __all__ = ['RUNGS', 'MIN_BACKGROUND', 'PRIOR', 'HOLD', 'MIN_CLIPS', 'ClipSet', '
            'measure_background', 'make_matcher', 'FoldParts', 'answer_folds', 'fit_weights', 'Fitted', 'climb',
            'untrained']
 
-# %% ../nbs/ladder.ipynb #5f92bff0
+# %% ../nbs/ladder.ipynb #2edca274
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,11 +19,11 @@ from .cca import fit_cca
 from .matcher import Described, Matcher, Space, best_of_tracks, blend, row_views
 from .metrics import query_figures
 from .sequences import columns_of
-from .splits import k_folds
+from .splits import group_clips, k_folds
 from .views import View, cut_alike, find_blocks, fit_view
 from .words import Background, fit_background
 
-# %% ../nbs/ladder.ipynb #d3829357
+# %% ../nbs/ladder.ipynb #b20b523b
 @dataclass(frozen=True)
 class ClipSet:
     "Clips with the features of both sides; what a matcher is fitted on."
@@ -41,7 +41,7 @@ class ClipSet:
         pick = lambda values: [values[i] for i in rows]
         return ClipSet(pick(self.entries), pick(self.video), pick(self.audio), self.metas, self.weight[list(rows)])
 
-# %% ../nbs/ladder.ipynb #db2369ea
+# %% ../nbs/ladder.ipynb #b85d9632
 @dataclass(frozen=True)
 class RungSettings:
     "How a rung is fitted."
@@ -60,7 +60,7 @@ class RungSettings:
     embed_dim: int = 256          # numbers of a point
     seed: int = 0                 # of stretches, first weights and batches
 
-# %% ../nbs/ladder.ipynb #cdc6c023
+# %% ../nbs/ladder.ipynb #7ac4197f
 def with_stretches(
     clips: ClipSet,            # whole clips
     settings: RungSettings,    # how many stretches, how long
@@ -72,7 +72,7 @@ def with_stretches(
     n = len(parts)
     return ClipSet(clips.entries * n, sum((v for v, _ in parts), []), sum((a for _, a in parts), []), clips.metas, np.tile(clips.weight, n))
 
-# %% ../nbs/ladder.ipynb #ea1a0b4b
+# %% ../nbs/ladder.ipynb #2ae9954b
 def _views(clips: ClipSet, settings: RungSettings, *, rows: bool = False) -> dict[str, View]:
     "A view of each side; for models that attend to time, of single seconds."
     found = {}
@@ -91,7 +91,7 @@ def _fit_cca(clips: ClipSet, settings: RungSettings) -> Space:
     model = fit_cca(video, audio, weights=clips.weight, shrinkage=settings.shrinkage, d=settings.directions, embed_dim=settings.embed_dim)
     return Space("cca", views["video"], views["audio"], model)
 
-# %% ../nbs/ladder.ipynb #db32748a
+# %% ../nbs/ladder.ipynb #af247504
 def _pairs(clips: ClipSet, views: Mapping[str, View], rows: bool) -> Any:
     "What the training loop reads."
     from avmatch.pairs import Pairs
@@ -116,7 +116,7 @@ def _fit_network(rung: str, clips: ClipSet, settings: RungSettings, val: ClipSet
     fitted = fit_two_tower(model, _pairs(more, views, rows), val and _pairs(val, views, rows), loop, **paths)
     return Space(rung, views["video"], views["audio"], fitted.model), fitted.history
 
-# %% ../nbs/ladder.ipynb #f2fdd290
+# %% ../nbs/ladder.ipynb #5802634f
 RUNGS = ("words", "cca", "linear", "mlp", "transformer")   # from small to large
 
 def fit_space(
@@ -137,11 +137,13 @@ def fit_space(
 
 def _hold_out(clips: ClipSet, seed: int) -> tuple[ClipSet, ClipSet]:
     "A fifth of the clips for the early stop, nothing shared between the two parts."
-    ids = set(k_folds(clips.entries, 5, seed)[0])
+    n_parts = min(5, len(set(group_clips(clips.entries))))
+    ids = set(k_folds(clips.entries, n_parts, seed)[0]) if n_parts > 1 else set()
     held = [e["video_id"] in ids for e in clips.entries]
+    if not ids: return clips, clips   # a single group: the early stop looks at the training clips themselves
     return clips.take(np.flatnonzero(np.logical_not(held))), clips.take(np.flatnonzero(held))
 
-# %% ../nbs/ladder.ipynb #3e096303
+# %% ../nbs/ladder.ipynb #38617fc3
 MIN_BACKGROUND = 20   # clips from which the words' background is measured
 
 def measure_background(
@@ -155,7 +157,7 @@ def measure_background(
     means = lambda sequences, place: None if place is None else [rows[:, place].mean(axis=0) for rows in sequences]
     return fit_background(means(clips.video, classes), means(clips.audio, sounds), means(clips.audio, music))
 
-# %% ../nbs/ladder.ipynb #7db18f46
+# %% ../nbs/ladder.ipynb #27af2222
 def make_matcher(
     space: Space | None,             # of some rung
     clips: ClipSet,                  # the training clips
@@ -169,7 +171,7 @@ def make_matcher(
     bank = space.embed("video", clips.video, clips.metas["video"]) if space else nobody.joint
     return replace(bare, bank=Described(bank, np.zeros((len(bank), 128), np.float32), [None] * len(bank)))
 
-# %% ../nbs/ladder.ipynb #97a85052
+# %% ../nbs/ladder.ipynb #6478d174
 @dataclass(frozen=True)
 class FoldParts:
     "The parts of the scores in one fold."
@@ -182,7 +184,7 @@ class FoldParts:
         scores = best_of_tracks(blend(self.parts, weights), self.tracks, track_ids)
         return query_figures(scores, np.array(self.tracks)[:, None] == np.array(track_ids))["rank"]
 
-# %% ../nbs/ladder.ipynb #e16e30ff
+# %% ../nbs/ladder.ipynb #0d6b993a
 def answer_folds(
     rung: str,                 # of the ladder
     clips: ClipSet,            # the training side
@@ -201,7 +203,7 @@ def answer_folds(
         found.append(FoldParts(matcher.parts(seen, heard), asked.tracks))
     return found
 
-# %% ../nbs/ladder.ipynb #44175236
+# %% ../nbs/ladder.ipynb #feb9ddc9
 PRIOR = {"joint": 1.0, "words": 0.7, "flow~onsets": 0.2, "impact~onsets": 0.2, "flow~level": 0.2, "impact~level": 0.2, "hub": 0.1}
 HOLD = 0.05   # how strongly weights are held near the prior
 
@@ -239,7 +241,7 @@ def _minimize(loss: Callable[[], Any], unknown: Any) -> None:
         return value
     optimizer.step(step)
 
-# %% ../nbs/ladder.ipynb #e7483887
+# %% ../nbs/ladder.ipynb #5e1577dc
 @dataclass(frozen=True)
 class Fitted:
     "A matcher and how it was chosen."
@@ -249,7 +251,7 @@ class Fitted:
     table: list[dict[str, Any]]            # rung, view, mrr, recall_at_10 and weights of each candidate, in the order tried
     folds: list[FoldParts] = field(default_factory=list)   # honest answers of the chosen one
 
-# %% ../nbs/ladder.ipynb #3fb90259
+# %% ../nbs/ladder.ipynb #116e7dbc
 MIN_CLIPS = 24   # fewer training clips teach nothing that words and rhythm do not know
 
 def _candidate(rung: str, clips: ClipSet, settings: RungSettings, **options: Any) -> tuple[dict[str, Any], list[FoldParts]]:
@@ -271,7 +273,8 @@ def climb(
     say: Callable[[str], None] = lambda line: None,   # told a line a candidate
 ) -> Fitted:                            # the best one, fitted on all clips
     "Choose a rung and its weights by cross-validation, and fit it."
-    if len(clips) < MIN_CLIPS or len({e["track_id"] for e in clips.entries}) < 2 * n_folds: return untrained(clips, settings)
+    n_folds = min(n_folds, len(set(group_clips(clips.entries, look_alikes=look_alikes))))
+    if len(clips) < MIN_CLIPS or n_folds < 2: return untrained(clips, settings)
     table, best = [], None
     for rung in rungs:
         for view in views if rung == "cca" else views[:1] if best is None or rung == "words" else (best[0]["view"],):
@@ -284,7 +287,7 @@ def climb(
     matcher = make_matcher(space, clips, row["weights"], embed_dim=settings.embed_dim)
     return Fitted(matcher, row["rung"], row["view"], table, folds)
 
-# %% ../nbs/ladder.ipynb #d52efbb4
+# %% ../nbs/ladder.ipynb #81137bfa
 def untrained(
     clips: ClipSet,            # too few to learn from, perhaps none
     settings: RungSettings,    # embed_dim

@@ -6,7 +6,7 @@
 __all__ = ['RATE', 'COMPARISONS', 'MAX_LAG', 'smooth_envelope', 'remove_trend', 'prepare_envelope', 'envelopes_of',
            'correlate_all', 'agreement', 'rhythm_scores']
 
-# %% ../nbs/rhythm.ipynb #33840f78
+# %% ../nbs/rhythm.ipynb #e53a87db
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from .sequences import columns_of
 
-# %% ../nbs/rhythm.ipynb #a6bec0e5
+# %% ../nbs/rhythm.ipynb #110ca580
 RATE = 20   # values of an envelope a second
 
 def smooth_envelope(
@@ -34,7 +34,7 @@ def remove_trend(
     around = np.ones(2 * half + 1) / (2 * half + 1)
     return x - np.convolve(np.pad(x, half, mode="edge"), around, mode="valid")
 
-# %% ../nbs/rhythm.ipynb #83435417
+# %% ../nbs/rhythm.ipynb #c28a485b
 COMPARISONS = (("flow", "onsets"), ("impact", "onsets"), ("flow", "level"), ("impact", "level"))   # of the picture, of the sound
 
 def prepare_envelope(
@@ -45,7 +45,7 @@ def prepare_envelope(
     if sound == "level": return smooth_envelope(x, 0.4).astype(np.float32)
     return remove_trend(smooth_envelope(x, 0.2), 4.0).astype(np.float32)
 
-# %% ../nbs/rhythm.ipynb #05196987
+# %% ../nbs/rhythm.ipynb #58965c09
 def envelopes_of(
     rows: np.ndarray,           # a sequence, shape (n_seconds, dim)
     meta: dict[str, Any],       # of its folder
@@ -58,7 +58,7 @@ def envelopes_of(
     if None in columns.values(): return None
     return np.stack([prepare_envelope(rows[:, columns[pair[side]]].reshape(-1), pair[1]) for pair in COMPARISONS])
 
-# %% ../nbs/rhythm.ipynb #fa63a0ca
+# %% ../nbs/rhythm.ipynb #63ac5d71
 def _sums(x: np.ndarray, upto: np.ndarray, axis: int) -> np.ndarray:
     "Sum of the first values of each row of x (n, t); upto has shape (n, m) for axis 0, (m, n) for axis 1."
     total = np.cumsum(np.pad(x, ((0, 0), (1, 0))), axis=1)
@@ -78,7 +78,7 @@ def correlate_all(
     r = np.divide(a @ b.T - sum_a * sum_b / safe, spread, out=np.zeros(n.shape), where=spread > 1e-9)
     return np.clip(r, -1, 1) * np.sqrt(n / RATE)
 
-# %% ../nbs/rhythm.ipynb #237382a8
+# %% ../nbs/rhythm.ipynb #1645916c
 MAX_LAG = 0.2   # sound may come this much before or after the picture (s)
 
 def _lay_out(envelopes: Sequence[np.ndarray], cut: int) -> tuple[np.ndarray, np.ndarray]:
@@ -97,11 +97,11 @@ def agreement(
     for lag in range(-round(MAX_LAG * RATE), round(MAX_LAG * RATE) + 1):
         a, b = _lay_out(clips, max(-lag, 0)), _lay_out(tracks, max(lag, 0))
         width = max(a[0].shape[1], b[0].shape[1])
-        wide = lambda x: np.pad(x, ((0, 0), (0, width - x.shape[1])))
-        best = np.maximum(best, correlate_all((wide(a[0]), a[1]), (wide(b[0]), b[1])))
+        a, b = ((np.pad(x, ((0, 0), (0, width - x.shape[1]))), n) for x, n in (a, b))
+        best = np.maximum(best, correlate_all(a, b))
     return best
 
-# %% ../nbs/rhythm.ipynb #71b80263
+# %% ../nbs/rhythm.ipynb #6cb2d2a9
 def rhythm_scores(
     clips: Sequence[np.ndarray | None],    # n clips: prepared envelopes, each of shape (4, t)
     tracks: Sequence[np.ndarray | None],   # m sounds: the same

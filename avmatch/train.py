@@ -32,7 +32,7 @@ from .sequences import load_meta, skipped_ids
 from .splits import check_overlap, load_hashes, near_duplicates, split_clips, warm_split
 from .video_features import load_video_sequences
 
-# %% ../nbs/05_train.ipynb #303510a5
+# %% ../nbs/05_train.ipynb #973e220e
 def plan_split(
     workspace: Workspace,                # where the frames are
     entries: Sequence[dict[str, Any]],   # of the manifest
@@ -64,7 +64,7 @@ def weigh_clips(
     weighed = ClipSet(clips.entries, clips.video, clips.audio, clips.metas, weights)
     return weighed, weights_summary(weights, known, [e.get("channel_id") for e in clips.entries])
 
-# %% ../nbs/05_train.ipynb #6b68093b
+# %% ../nbs/05_train.ipynb #be83275a
 WORTH_TRYING = {"words": 0, "cca": 0, "linear": 300, "mlp": 300, "transformer": 1_000}   # training clips from which `auto` tries a rung
 
 def choose_rungs(
@@ -85,7 +85,7 @@ def rung_settings(
     return RungSettings(shrinkage=j.shrinkage, directions=j.directions, dropout=j.dropout, temperature=j.temperature, embed_dim=j.embed_dim,
                         label_smoothing=j.label_smoothing, epochs=t.epochs, patience=t.patience, lr=t.lr, weight_decay=t.weight_decay, seed=t.seed)
 
-# %% ../nbs/05_train.ipynb #514c34bc
+# %% ../nbs/05_train.ipynb #34dc71b0
 def fit_clips(
     train: ClipSet,                      # to learn from
     val: ClipSet,                        # advises; the ladder also learns from it
@@ -113,12 +113,12 @@ def join_clips(
     return ClipSet(first.entries + second.entries, first.video + second.video, first.audio + second.audio, first.metas,
                    np.concatenate([first.weight, second.weight]))
 
-# %% ../nbs/05_train.ipynb #66108e46
+# %% ../nbs/05_train.ipynb #ffe40811
 def _as_tensors(value: Any) -> Any:
     "Plain data with tensors instead of arrays, at any depth."
     if isinstance(value, dict): return {k: _as_tensors(v) for k, v in value.items()}
     if isinstance(value, list | tuple): return [_as_tensors(v) for v in value]
-    return torch.from_numpy(np.ascontiguousarray(value)) if isinstance(value, np.ndarray) and value.dtype.kind in "fiub" else value
+    return torch.from_numpy(np.array(value)) if isinstance(value, np.ndarray) and value.dtype.kind in "fiub" else value
 
 def _as_arrays(value: Any) -> Any:
     "The reverse."
