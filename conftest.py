@@ -8,11 +8,11 @@ import ast
 import pytest
 
 from tools.nbstats import count_assertions, parse
-from tools.notebooks import NBS, skipped_cells
+from tools.notebooks import GUIDES, NBS, skipped_cells
 
 
 def pytest_collect_file(parent, file_path):
-    if file_path.suffix == ".ipynb" and file_path.parent == NBS: return Notebook.from_parent(parent, path=file_path)
+    if file_path.suffix == ".ipynb" and file_path.parent in (NBS, GUIDES): return Notebook.from_parent(parent, path=file_path)
 
 
 class CellFailed(Exception):

@@ -127,7 +127,8 @@ def _facts(record: dict[str, Any], config: ProcessConfig, workspace: Workspace) 
     return note
 
 # %% ../nbs/01_process.ipynb #7b58dcd3
-PASSED_ON = ("channel_id", "duration", "title", "views", "likes", "comments", "link", "licence", "source", "schema_version")
+PASSED_ON = ("channel_id", "duration", "title", "views", "likes", "comments", "published_at", "fetched_at",
+             "link", "licence", "source", "schema_version")
 
 def _entry(record: dict[str, Any], num_frames: int, workspace: Workspace) -> dict[str, Any]:
     "What the manifest says of a clip."

@@ -9,13 +9,13 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from tools.build_docs import SITE, page_names
-from tools.notebooks import NBS, ROOT
+from tools.notebooks import GUIDES, NBS, ROOT
 
 
 def is_stale() -> bool:
     "Whether something the site is made of is newer than the site."
     index = SITE / "index.html"
-    sources = [*NBS.glob("*.*"), ROOT / "_quarto.yml", ROOT / "tools/build_docs.py"]
+    sources = [*NBS.glob("*.*"), *GUIDES.glob("*.*"), ROOT / "_quarto.yml", ROOT / "tools/build_docs.py"]
     return not index.exists() or max(p.stat().st_mtime for p in sources) > index.stat().st_mtime
 
 
@@ -40,8 +40,8 @@ class Page(HTMLParser):
 
 
 def test_each_notebook_has_a_page(site):
-    expected = {Path(page).with_suffix(".html").name for page in page_names().values()}
-    assert expected <= {p.name for p in site.glob("*.html")}
+    expected = {Path(page).with_suffix(".html") for page in page_names().values()}
+    assert expected <= {p.relative_to(site) for p in site.rglob("*.html")}
 
 
 def test_sidebar_names_each_notebook():
@@ -65,16 +65,16 @@ def test_links_lead_somewhere(site):
 
 
 def test_source_links_name_the_real_notebook(site):
-    for page in site.glob("*.html"):
-        for name in re.findall(r"/blob/main/nbs/([\w.]+\.ipynb)", page.read_text(encoding="utf-8")):
+    for page in site.rglob("*.html"):
+        for name in re.findall(r"/blob/main/nbs/([\w./]+\.ipynb)", page.read_text(encoding="utf-8")):
             assert (NBS / name).exists(), f"{page.name} links to {name}"
 
 
 @pytest.mark.browser
 def test_pages_open_without_errors(site, serve_folder, watch):
     address, watched = serve_folder(site), watch()
-    for path in sorted(site.glob("*.html")):
-        watched.page.goto(f"{address}/{path.name}", wait_until="load")
+    for path in sorted(site.rglob("*.html")):
+        watched.page.goto(f"{address}/{path.relative_to(site).as_posix()}", wait_until="load")
         assert watched.page.locator("main").count() == 1, path.name
         watched.page.wait_for_load_state("networkidle")
     assert not watched.problems

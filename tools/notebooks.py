@@ -12,7 +12,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 NBS = ROOT / "nbs"
+GUIDES = NBS / "guides"  # tell, and export nothing
 MAX_FIGURES, MAX_FIGURE_KB, MAX_NOTEBOOK_KB = 4, 60, 250
+
+
+def all_notebooks() -> list[Path]:
+    "The chapters, then the guides, each sorted by name."
+    return [*sorted(NBS.glob("*.ipynb")), *sorted(GUIDES.glob("*.ipynb"))]
 
 
 def read(path: Path) -> dict:

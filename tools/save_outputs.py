@@ -15,7 +15,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from tools.notebooks import NBS, ROOT, size_problems, skipped_cells
+from tools.notebooks import NBS, ROOT, all_notebooks, size_problems, skipped_cells
 
 WIDGET = "application/vnd.jupyter.widget-view+json"  # empty without the kernel that drew it
 
@@ -69,7 +69,7 @@ def without_paths(output: dict) -> dict:
 
 def main() -> None:
     from nbdev.clean import nbdev_clean
-    paths = [Path(p).resolve() for p in sys.argv[1:]] or sorted(NBS.glob("*.ipynb"))
+    paths = [Path(p).resolve() for p in sys.argv[1:]] or all_notebooks()
     problems = []
     with tempfile.TemporaryDirectory() as folder:
         # the processes below inherit these: where the demo workspace lies, and how figures look
