@@ -26,7 +26,7 @@ from avmatch.fingerprint import fingerprint, group_by_sound
 from avmatch.ladder import ClipSet, climb
 from avmatch.matcher import best_of_tracks, blend
 from avmatch.media import read_wav
-from avmatch.metrics import figure_intervals, paired_bootstrap, query_figures
+from avmatch.metrics import bootstrap_interval, paired_bootstrap, query_figures
 from avmatch.process import run_process
 from avmatch.runtime import cache_folder
 from avmatch.samples import ideal_similarity, plan_samples
@@ -61,7 +61,8 @@ def read_groups(folder: str, column: str) -> dict[str, str]:
     path = Path(folder) / "clips.csv" if folder else Path("no such file")
     if not path.is_file(): return {}
     with path.open(encoding="utf-8", newline="") as file: rows = list(csv.DictReader(file))
-    if not column: column = "source" if rows and "source" in rows[0] else "id"
+    if not column and "source" not in (rows[0] if rows else ()): return {}
+    column = column or "source"
     if rows and column not in rows[0]: sys.exit(f"{path} has no column {column!r}; --group-by names one of {', '.join(rows[0])}")
     return {key: row[column] for row in rows for key in (row.get("id"), Path(row.get("file") or "").stem) if key and row.get(column)}
 
@@ -104,7 +105,7 @@ class Answers:
     def table(self) -> dict:
         "Means with intervals."
         figures = self.pooled()
-        spans = figure_intervals({name: figures[key] for name, key in NAMES.items()}, self.tracks)
+        spans = {name: bootstrap_interval(figures[key], self.tracks) for name, key in NAMES.items()}
         return {name: round(float(figures[key].mean()), 4) for name, key in NAMES.items()} | {
             "MedR": float(np.median(figures["rank"])), "MnR": round(float(figures["rank"].mean()), 2),
             "queries": len(self.tracks), "gallery": round(float(np.mean(self.gallery)), 1),
