@@ -36,7 +36,8 @@ def extract(entries: Sequence[dict], workspace, cache: Path) -> tuple[np.ndarray
     for entry in entries:
         path = cache / f"{entry['video_id']}.npz"
         if not path.exists():
-            np.savez(path, video=mean_picture(workspace.resolve(entry["frames_dir"]), network), audio=mean_mfcc(workspace.resolve(entry["audio_path"])))
+            seen, heard = workspace.resolve(entry["frames_dir"]), workspace.resolve(entry["audio_path"])
+            np.savez(path, video=mean_picture(seen, network), audio=mean_mfcc(heard))
         with np.load(path) as found:
             video.append(found["video"])
             audio.append(found["audio"])

@@ -18,21 +18,22 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import report_recipe
 
-sys.path.insert(0, str(Path(__file__).parent))
-import report_recipe  # noqa: E402
-
-from avmatch.audio_features import prepare_weights, run_audio_features  # noqa: E402
-from avmatch.config import AvmatchError, Workspace, load_config, load_manifest, override  # noqa: E402
-from avmatch.ladder import ClipSet, climb  # noqa: E402
-from avmatch.matcher import best_of_tracks, blend  # noqa: E402
-from avmatch.metrics import figure_intervals, paired_bootstrap, query_figures  # noqa: E402
-from avmatch.process import run_process  # noqa: E402
-from avmatch.runtime import cache_folder  # noqa: E402
-from avmatch.sequences import columns_of  # noqa: E402
-from avmatch.splits import check_overlap, k_folds, load_hashes, near_duplicates  # noqa: E402
-from avmatch.train import choose_rungs, load_clips, rung_settings, weigh_clips  # noqa: E402
-from avmatch.video_features import run_video_features  # noqa: E402
+from avmatch.audio_features import prepare_weights, run_audio_features
+from avmatch.config import AvmatchError, Workspace, load_config, load_manifest, override
+from avmatch.fingerprint import fingerprint, group_by_sound
+from avmatch.ladder import ClipSet, climb
+from avmatch.matcher import best_of_tracks, blend
+from avmatch.media import read_wav
+from avmatch.metrics import bootstrap_interval, paired_bootstrap, query_figures
+from avmatch.process import run_process
+from avmatch.runtime import cache_folder
+from avmatch.samples import ideal_similarity, plan_samples
+from avmatch.sequences import columns_of, skipped_ids
+from avmatch.splits import check_overlap, k_folds, load_hashes, near_duplicates
+from avmatch.train import choose_rungs, join_clips, load_clips, rung_settings, weigh_clips
+from avmatch.video_features import run_video_features
 
 NAMES = {"MRR": "mrr", "R@1": "recall_at_1", "R@5": "recall_at_5", "R@10": "recall_at_10"}
 
@@ -60,8 +61,10 @@ def read_groups(folder: str, column: str) -> dict[str, str]:
     path = Path(folder) / "clips.csv" if folder else Path("no such file")
     if not path.is_file(): return {}
     with path.open(encoding="utf-8", newline="") as file: rows = list(csv.DictReader(file))
+    if not column and "source" not in (rows[0] if rows else ()): return {}
+    column = column or "source"
     if rows and column not in rows[0]: sys.exit(f"{path} has no column {column!r}; --group-by names one of {', '.join(rows[0])}")
-    return {key: row[column] for row in rows for key in (row.get("id"), Path(row.get("file") or "").stem) if key and row[column]}
+    return {key: row[column] for row in rows for key in (row.get("id"), Path(row.get("file") or "").stem) if key and row.get(column)}
 
 
 def without(clips: ClipSet, *encoders: str, mean_only: bool = False) -> ClipSet:
@@ -102,7 +105,7 @@ class Answers:
     def table(self) -> dict:
         "Means with intervals."
         figures = self.pooled()
-        spans = figure_intervals({name: figures[key] for name, key in NAMES.items()}, self.tracks)
+        spans = {name: bootstrap_interval(figures[key], self.tracks) for name, key in NAMES.items()}
         return {name: round(float(figures[key].mean()), 4) for name, key in NAMES.items()} | {
             "MedR": float(np.median(figures["rank"])), "MnR": round(float(figures["rank"].mean()), 2),
             "queries": len(self.tracks), "gallery": round(float(np.mean(self.gallery)), 1),
@@ -128,8 +131,10 @@ def variants(config) -> dict[str, tuple]:
     return {
         "without the joint space": (same, config, ("joint", "hub")), "without words": (same, config, ("words",)),
         "without rhythm": (same, config, ("~",)), "without the hub correction": (same, config, ("hub",)),
-        "without YAMNet": (lambda c: without(c, "yamnet"), config, ()), "without musicnn": (lambda c: without(c, "musicnn"), config, ()),
-        "MFCC and rhythm only": (lambda c: without(c, "yamnet", "musicnn"), config, ()), "without time (one mean)": (lambda c: without(c, mean_only=True), config, ()),
+        "without YAMNet": (lambda c: without(c, "yamnet"), config, ()),
+        "without musicnn": (lambda c: without(c, "musicnn"), config, ()),
+        "MFCC and rhythm only": (lambda c: without(c, "yamnet", "musicnn"), config, ()),
+        "without time (one mean)": (lambda c: without(c, mean_only=True), config, ()),
         "engagement not weighed": (same, override(config, {"train": {"tau": 0.0}}), ()),
         "no pairs learned from": (same, override(config, {"train": {"rungs": "words"}}), ()),
         "contrastive loss, linear": (same, override(config, {"train": {"rungs": "linear"}}), ())}
@@ -157,13 +162,108 @@ def run(splits, clips: ClipSet, recipe, config, *, look_alikes, seed: int, chang
     return found
 
 
-def overlap_free(first, second, clips: ClipSet, n_first: int) -> np.ndarray:
-    "Training rows that share no track and no picture with the test clips."
-    from avmatch.fingerprint import group_by_sound
-    from avmatch.process import load_fingerprints
-    groups = group_by_sound([*load_fingerprints(first), *load_fingerprints(second)])
-    test_groups = set(groups[n_first:])
-    return np.array([i for i in range(n_first) if groups[i] not in test_groups])
+def prepare(folder: str, args: argparse.Namespace, prefix: str = "") -> tuple[ClipSet, tuple, dict, object]:
+    "Clips with their features, those of the report's recipe, hashes of pictures, and the config."
+    groups = read_groups(folder, args.group_by)
+    workspace, config = extract(folder, Path(args.work) if args.work else cache_folder() / "retrieval")
+    lost = skipped_ids(workspace.audio_features) | skipped_ids(workspace.video_features)
+    entries = [e | {"channel_id": groups.get(e["video_id"], e["channel_id"])} for e in load_manifest(workspace) if e["video_id"] not in lost]
+    clips, hashes = load_clips(workspace, entries), load_hashes(workspace, entries)
+    recipe = report_recipe.extract(entries, workspace, workspace.root / "report_recipe")
+    named = [e | {"video_id": prefix + e["video_id"], "track_id": prefix + e["track_id"],
+                  "wav": str(workspace.resolve(e["audio_path"]))} for e in entries]
+    return replace(clips, entries=named), recipe, {prefix + i: h for i, h in hashes.items()}, config
+
+
+def listen(path: str) -> object:
+    "The fingerprint of a WAV file."
+    y, sr = read_wav(Path(path))
+    return fingerprint(y, sr=sr)
+
+
+def keep_apart(clips: ClipSet, n_train: int, look_alikes) -> np.ndarray:
+    "Training rows that share no sound and no picture with the test clips, which stand behind them."
+    sounds = [listen(e["wav"]) for e in clips.entries]
+    places = group_by_sound(sounds)
+    taken = set(places[n_train:])
+    ids = {e["video_id"]: i for i, e in enumerate(clips.entries)}
+    twins = {ids[a] for pair in look_alikes for a, b in (pair, pair[::-1]) if ids[a] < n_train <= ids[b]}
+    rows = np.array([i for i in range(n_train) if places[i] not in taken and i not in twins], dtype=int)
+    if len(rows) < n_train: say(f"{n_train - len(rows)} training clips share a sound or pictures with test clips and are left out")
+    return rows
+
+
+def ideal(clips: ClipSet, rows: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    "What one reaches who reads the plan of the generated clips without error."
+    plans = {c.video_id: c for c in plan_samples(load_config().ingest.n_tracks, load_config().ingest.clips_per_track, bad=False)}
+    asked = [plans[clips.entries[i]["video_id"]] for i in rows]
+    return ideal_similarity(asked, [c.track for c in asked], use_tempo=True), [clips.entries[i]["track_id"] for i in rows]
+
+
+def measure(args: argparse.Namespace) -> dict:
+    "All figures."
+    clips, recipe, hashes, config = prepare(args.clips, args)
+    n, changed, total = len(clips), None, {}
+    if args.test_clips:
+        test, test_recipe, test_hashes, _ = prepare(args.test_clips, args, prefix="test/")
+        clips, hashes = join_clips(clips, test), hashes | test_hashes
+        recipe = tuple(np.concatenate(pair) for pair in zip(recipe, test_recipe))
+    look_alikes = near_duplicates(hashes)
+    if args.ablate: changed = variants(config)
+    for seed in range(args.seeds):
+        if args.test_clips: splits = [(keep_apart(clips, n, look_alikes), np.arange(n, len(clips)))]
+        else:
+            place = {e["video_id"]: i for i, e in enumerate(clips.entries)}
+            folds = [np.array([place[i] for i in ids]) for ids in k_folds(clips.entries, args.folds, seed, look_alikes=look_alikes)]
+            splits = [(np.setdiff1d(np.arange(n), fold), fold) for fold in folds]
+            for train, fold in splits:
+                check_overlap({name: [clips.entries[i]["video_id"] for i in rows] for name, rows in (("train", train), ("test", fold))},
+                              clips.entries, look_alikes=look_alikes)
+        found = run(splits, clips, recipe, config, look_alikes=look_alikes, seed=seed, changed=changed)
+        if not args.clips:
+            found["ideal"] = Answers()
+            for _, rows in splits: found["ideal"].add(*ideal(clips, rows))
+        for name, answers in found.items(): total.setdefault(name, []).append(answers)
+    return summary({name: merge(answers) for name, answers in total.items()})
+
+
+def merge(parts: list[Answers]) -> Answers:
+    "The answers of several seeds as one."
+    whole = Answers()
+    for part in parts:
+        for name in ("figures", "tracks", "gallery"): setattr(whole, name, getattr(whole, name) + getattr(part, name))
+    return whole
+
+
+def summary(found: dict[str, Answers]) -> dict:
+    "Tables of all matchers, and how many times better ours is than the report's recipe."
+    tables = {name: answers.table() for name, answers in found.items()}
+    ours, seed = (found[name].pooled() for name in ("ours", "seed"))
+    ratio, spans = {}, {}
+    for name, key in NAMES.items():
+        paired = paired_bootstrap(ours[key], seed[key], found["ours"].tracks)
+        ratio[name], spans[name] = round(float(paired.ratio), 3), [round(float(x), 3) for x in paired.ratio_interval]
+    for name in ("MedR", "MnR"): ratio[name] = round(tables["ours"][name] / tables["seed"][name], 3)
+    gallery = tables["ours"]["gallery"]
+    ratio |= {"queries": tables["ours"]["queries"], "gallery": gallery, "ci": spans}
+    chance = {"MRR": round(float(np.mean(1 / np.arange(1, round(gallery) + 1))), 4), "R@10": round(min(10 / gallery, 1), 4)}
+    others = {name: table for name, table in tables.items() if name not in ("ours", "seed")}
+    return {"ours": tables["ours"], "seed": tables["seed"], "ratio": ratio, "chance": chance} | ({"others": others} if others else {})
+
+
+def as_text(result: dict) -> str:
+    "The figures as a table."
+    ours = result["ours"]
+    recalls, chance = list(NAMES)[1:], result["chance"]
+    lines = [f"{ours['queries']} queries, galleries of {ours['gallery']:g} tracks on average; "
+             f"chance: MRR {chance['MRR']:.3f}, R@10 {chance['R@10']:.3f}\n",
+             f"{'':26}{'MRR':>7}  {'95 % interval':<16}" + "".join(f"{name:>7}" for name in (*recalls, "MedR", "MnR"))]
+    for name, row in {"avmatch": ours, "the report's recipe": result["seed"], **result.get("others", {})}.items():
+        span = "{:.3f} to {:.3f}".format(*row["ci"]["MRR"])
+        shares = "".join(f"{row[n]:7.3f}" for n in recalls)
+        lines.append(f"{name:26}{row['MRR']:7.3f}  {span:<16}{shares}{row['MedR']:7.1f}{row['MnR']:7.1f}")
+    low, high = result["ratio"]["ci"]["MRR"]
+    return "\n".join([*lines, "", f"avmatch is {result['ratio']['MRR']:.2f} times as good by MRR (95 %: {low:.2f} to {high:.2f})"])
 
 
 def main() -> None:
@@ -171,13 +271,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", default="", help="folder of videos (default: generated samples)")
     parser.add_argument("--test-clips", default="", help="folder of videos to test on (default: folds of --clips)")
-    parser.add_argument("--folds", type=int, default=4)
-    parser.add_argument("--group-by", default="source", help="column of clips.csv that keeps clips together")
+    parser.add_argument("--folds", type=int, default=4, help="parts that are tested in turn")
+    parser.add_argument("--group-by", default="", help="column of clips.csv that keeps clips together (default: source, if it is there)")
     parser.add_argument("--seeds", type=int, default=1, help="repetitions with other folds")
     parser.add_argument("--ablate", action="store_true", help="also leave out one thing at a time")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--work", default="", help="folder for what is extracted")
     args = parser.parse_args()
+    if args.test_clips and not args.clips: parser.error("--test-clips needs --clips to learn from")
     try: result = measure(args)
     except AvmatchError as e: sys.exit(f"retrieval: {e}")
     print(json.dumps(result, indent=1) if args.json else as_text(result))
+
+
+if __name__ == "__main__":
+    main()

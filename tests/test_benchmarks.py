@@ -1,0 +1,67 @@
+"""The benchmark of the retrieval, tiny: that it measures what it says. How good the figures are is not tested here."""
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from avmatch.samples import make_samples
+
+SCRIPT = Path(__file__).parents[1] / "benchmarks/retrieval.py"
+FIGURES = {"MRR", "R@1", "R@5", "R@10", "MedR", "MnR"}
+
+
+def retrieval(*words, cwd):
+    return subprocess.run([sys.executable, str(SCRIPT), *map(str, words)], cwd=cwd, capture_output=True, text=True, timeout=600)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    "Sixteen short clips of eight tracks from four sources."
+    folder = tmp_path_factory.mktemp("clips")
+    records = make_samples(folder, 8, clips_per_track=2, size=64, bad=False, workers=1)
+    with (folder / "clips.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "file", "source"])
+        for r in records: writer.writerow([r["video_id"], r["video_id"] + ".mp4", f"source {int(r['track_id'][1:]) // 2}"])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def measured(clips, tmp_path_factory):
+    "The benchmark's answer with two folds by source."
+    done = retrieval("--clips", clips, "--folds", 2, "--json", "--work", tmp_path_factory.mktemp("work"), cwd=clips)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout)   # nothing but the object on standard output
+
+
+def test_ours_seed_and_ratio_have_all_figures(measured):
+    for name in ("ours", "seed", "ratio"):
+        assert FIGURES | {"queries", "gallery", "ci"} <= measured[name].keys(), name
+        assert {"MRR", "R@1", "R@5", "R@10"} <= measured[name]["ci"].keys()
+    assert measured["ours"]["queries"] == 16 and measured["ours"]["gallery"] == 4   # a fold has four of the eight tracks
+
+
+def test_figures_are_what_they_are_called(measured):
+    for name in ("ours", "seed"):
+        row = measured[name]
+        assert 0 <= row["R@1"] <= row["MRR"] <= 1 and row["R@1"] <= row["R@5"] == 1.0 and 1 <= row["MnR"] <= 4
+        assert row["ci"]["MRR"][0] <= row["MRR"] <= row["ci"]["MRR"][1]
+    assert measured["ratio"]["MRR"] == pytest.approx(measured["ours"]["MRR"] / measured["seed"]["MRR"], abs=0.002)
+    assert measured["chance"]["MRR"] == pytest.approx((1 + 1 / 2 + 1 / 3 + 1 / 4) / 4, abs=1e-4)
+
+
+@pytest.mark.parametrize("words, expected", [
+    (["--clips", "no/such/folder"], "no/such/folder"),
+    (["--test-clips", "somewhere"], "--clips"),
+])
+def test_what_the_user_can_mend_is_said(tmp_path, words, expected):
+    done = retrieval(*words, "--work", tmp_path / "work", cwd=tmp_path)
+    assert done.returncode != 0 and expected in done.stderr and "Traceback" not in done.stderr
+
+
+def test_an_unknown_column_names_those_there_are(clips, tmp_path, measured):
+    done = retrieval("--clips", clips, "--group-by", "author", "--work", tmp_path, cwd=clips)
+    assert done.returncode != 0 and "id, file, source" in done.stderr
