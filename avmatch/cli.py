@@ -66,7 +66,12 @@ def recommend_command(
     from avmatch.recommend import recommend_audio
     found = recommend_audio(args.video, top_k=args.top_k, workspace=args.workspace)
     if args.json: print(json.dumps([asdict(r) for r in found], indent=2, ensure_ascii=False, default=str))
-    else: print("\n".join(f"{i:3}  {r.score:6.3f}  {r.audio_id:16}  {r.title or ''}" for i, r in enumerate(found, start=1)))
+    else: print("\n".join(_answer_lines(i, r) for i, r in enumerate(found, start=1)))
+
+def _answer_lines(place: int, answer: Any) -> str:
+    "An answer as a line for the terminal, and its reason as another."
+    line = f"{place:3}  {answer.score:6.3f}  {answer.audio_id:16}  {answer.title or ''}".rstrip()
+    return f"{line}\n{'':13}{answer.reason}" if answer.reason else line
 
 # %% ../nbs/cli.ipynb #2f18d5f8
 def evaluate_command(

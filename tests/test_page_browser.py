@@ -202,8 +202,9 @@ def test_a_server_that_is_gone_is_told(watch, demo, clip):
 def test_a_title_cannot_put_html_into_the_page(watch, tmp_path, clip):
     trick = {"audio_id": "trick", "track_id": "t", "title": "<img src=x onerror=alert(1)>", "duration": None,
              "link": "javascript:alert(1)", "licence": None, "audio_path": "none.wav", "frame_path": "none.jpg"}
+    why = {"parts": {"joint": -0.5}, "reason": "<img src=x onerror=alert(2)> — rain"}
     engine = SimpleNamespace(tracks={"trick": SimpleNamespace(**trick)},
-                             recommend=lambda path, top_k: [SimpleNamespace(**trick, score=-0.5)])
+                             recommend=lambda path, top_k: [SimpleNamespace(**trick, score=-0.5, **why)])
     with running(create_app(load_config(), engine=engine)) as url:
         watched = watch()
         watched.page.goto(url)
@@ -211,7 +212,31 @@ def test_a_title_cannot_put_html_into_the_page(watch, tmp_path, clip):
         assert watched.page.locator(".title").inner_text() == trick["title"]
         assert watched.page.locator(".card a:not(.download)").count() == 0 and watched.page.locator(".card img").count() == 0
         assert watched.page.locator(".score").inner_text() == "-0.50"
+        assert watched.page.locator(".why").inner_text() == f"why: {why['reason']}"
     assert watched.problems == []
+
+
+@pytest.mark.parametrize("width", [1200, 390])
+def test_a_card_says_why(watch, clip, width):
+    "A reason is shown; where the two sides did not meet it is no why; where there is none, there is no empty line."
+    long = "acoustic guitar, concert stage, crowd of people — rock music, electric guitar, singing"
+    found = [SimpleNamespace(audio_id=str(i), track_id=str(i), title=f"Song {i}", score=0.5 - i / 10, reason=reason, parts=parts) for i, (reason, parts) in
+             enumerate([(long, {"joint": 0.3, "words": 0.2, "rhythm": 0.001, "hub": -0.02}), ("seen: stage; heard: piano", {}), ("", {})])]
+    with running(create_app(load_config(), engine=SimpleNamespace(tracks={}, recommend=lambda path, top_k: found))) as url:
+        watched = watch(width=width)
+        page = watched.page
+        page.goto(url)
+        ask(page, clip)
+        lines = page.locator(".why")
+        assert lines.nth(0).inner_text() == f"why: {long}" and lines.nth(1).inner_text() == "seen: stage; heard: piano"
+        assert [lines.nth(i).is_visible() for i in range(3)] == [True, True, False]
+        assert page.locator(".score").nth(0).get_attribute("title").splitlines()[1:] == ["learned +0.30", "words +0.20", "too common −0.02"]
+        assert value(page, "document.documentElement.scrollWidth") <= width, "nothing sticks out"
+        boxes = value(page, """['.head', '.bar', '.why', '.controls'].map(name => {
+            const { top, bottom } = document.querySelector(name).getBoundingClientRect();
+            return [top, bottom];
+        })""")  # all at the same moment: on a phone the page is still scrolling
+        assert all(bottom <= top + 1 for (_, bottom), (top, _) in zip(boxes, boxes[1:])), "nothing overlaps"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

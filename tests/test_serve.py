@@ -39,7 +39,8 @@ class FakeEngine:
     def recommend(self, path, top_k=5):
         next(read_frames(path))
         assert self.gate.wait(30)
-        return [Recommendation(**asdict(track), score=0.5) for track in self.tracks.values()][:top_k]
+        why = {"parts": {"joint": 0.25, "words": 0.25, "rhythm": 0.0, "hub": 0.0}, "reason": "umbrella — rain"}
+        return [Recommendation(**asdict(track), score=0.5, **why) for track in self.tracks.values()][:top_k]
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +106,17 @@ def test_recommend_keeps_the_contract_of_the_report(real, demo):
         assert sound.content == (workspace.audio / f"{answer['audio_id']}.wav").read_bytes()
         details = real.get(f"/tracks/{answer['audio_id']}").json()
         assert details["title"] and details["duration"] > 0 and real.get(details["picture_url"]).content[:2] == b"\xff\xd8"
+
+
+def test_details_say_why_and_change_nothing_else(real, client, clip, demo):
+    video = demo[1].resolve(load_manifest(demo[1])[0]["video_path"]).read_bytes()
+    plain, detailed = (real.post("/recommend", params={"top_k": 3, "details": d}, files={"file": video}).json() for d in (False, True))
+    assert all(list(a) == ["audio_id", "score", "audio_url", "reason", "parts", "title", "track_id"] for a in detailed)
+    assert [{k: a[k] for k in ("audio_id", "score", "audio_url")} for a in detailed] == plain
+    assert all(abs(sum(a["parts"].values()) - a["score"]) < 1e-3 and list(a["parts"]) == ["joint", "words", "rhythm", "hub"] for a in detailed)
+    assert client.post("/recommend?details=true", files={"file": clip}).json()[0]["reason"] == "umbrella — rain"
+    refused = client.post("/recommend?details=perhaps", files={"file": clip})
+    assert refused.status_code == 422 and is_problem(refused) and refused.json()["detail"].startswith("details: ")
 
 
 def test_top_k_is_five_unless_asked_otherwise(real, demo):

@@ -103,7 +103,7 @@ function upload(clip, topK) {
   return new Promise((resolve, reject) => {
     const request = state.request = new XMLHttpRequest(), body = new FormData();
     body.append("file", clip, clip.name);
-    request.open("POST", `recommend?top_k=${topK}`);
+    request.open("POST", `recommend?top_k=${topK}&details=true`);
     request.responseType = "json";
     request.upload.onprogress = event => { if (event.lengthComputable) setBusy(`Sending ${Math.round(100 * event.loaded / event.total)} %`); };
     request.upload.onload = () => { setBusy("Watching the clip"); };
@@ -162,6 +162,9 @@ function makeCard(answer, place) {
   part(".title").textContent = title;
   part(".score").textContent = answer.score.toFixed(2);
   part(".bar div").style.width = `${100 * Math.min(1, Math.max(0, answer.score))}%`;
+  part(".score").title = [part(".score").title, ...contributions(answer)].join("\n");
+  part(".why").textContent = why(answer);
+  part(".why").hidden = !answer.reason;
   part(".meta").replaceChildren(...about(answer));
   sound.src = url;
   sound.setAttribute("aria-label", title);
@@ -175,6 +178,13 @@ function makeCard(answer, place) {
   sound.addEventListener("ended", () => { if (state.sound === sound) stopPair(); });
   return card;
 }
+
+// Where what is seen and what is heard did not meet, the reason only names the two sides, and is no "why".
+const why = ({ reason }) => /^(seen|heard): /.test(reason ?? "") ? reason : reason ? `why: ${reason}` : "";
+
+const PARTS = { joint: "learned", words: "words", rhythm: "rhythm", hub: "too common" };
+const contributions = ({ parts = {} }) => Object.keys(PARTS).filter(part => Math.abs(parts[part] ?? 0) >= 0.005)
+  .map(part => `${PARTS[part]} ${parts[part] > 0 ? "+" : "−"}${Math.abs(parts[part]).toFixed(2)}`);
 
 function about(answer) {
   const parts = [];
