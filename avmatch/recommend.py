@@ -74,7 +74,7 @@ def save_index(
     "Write tracks.faiss, sounds.npz, then tracks.json."
     import faiss
     buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **sounds_arrays(sounds))
+    np.savez(buffer, **sounds_arrays(sounds))
     contents = {"tracks.faiss": faiss.serialize_index(sounds.index.faiss).tobytes(), "sounds.npz": buffer.getvalue()}
     for name, content in contents.items(): write_atomic(folder / name, content)
     known = {"schema_version": 2, "dim": sounds.index.dim, "count": len(sounds), **about}

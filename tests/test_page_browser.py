@@ -220,8 +220,9 @@ def test_a_title_cannot_put_html_into_the_page(watch, tmp_path, clip):
 def test_a_card_says_why(watch, clip, width):
     "A reason is shown; where the two sides did not meet it is no why; where there is none, there is no empty line."
     long = "acoustic guitar, concert stage, crowd of people — rock music, electric guitar, singing"
-    found = [SimpleNamespace(audio_id=str(i), track_id=str(i), title=f"Song {i}", score=0.5 - i / 10, reason=reason, parts=parts) for i, (reason, parts) in
-             enumerate([(long, {"joint": 0.3, "words": 0.2, "rhythm": 0.001, "hub": -0.02}), ("seen: stage; heard: piano", {}), ("", {})])]
+    told = [(long, {"joint": 0.3, "words": 0.2, "rhythm": 0.001, "hub": -0.02}), ("seen: stage; heard: piano", {}), ("", {})]
+    found = [SimpleNamespace(audio_id=str(i), track_id=str(i), title=f"Song {i}", score=0.5 - i / 10, reason=reason, parts=parts)
+             for i, (reason, parts) in enumerate(told)]
     with running(create_app(load_config(), engine=SimpleNamespace(tracks={}, recommend=lambda path, top_k: found))) as url:
         watched = watch(width=width)
         page = watched.page
