@@ -209,7 +209,8 @@ def card_section(
     asked = f"{evaluation['n_clips']} held-out clips ask for their own among {evaluation['n_tracks']} tracks."
     return "\n".join([f"## Evaluation\n\n{asked} No track, channel or picture of theirs was seen in training. "
                       "Intervals are 95 %, by a bootstrap over tracks.\n",
-                      "| matcher | MRR | Recall@1 | Recall@10 |", "| --- | --- | --- | --- |", *rows, "", "Leak probes:\n", *probes, ""])
+                      "| matcher | MRR | Recall@1 | Recall@10 |", "| --- | --- | --- | --- |", *rows, "",
+                      "Leak probes (inputs: what the model goes by; files: what the whole files betray, which it never sees):\n", *probes, ""])
 
 # %% ../nbs/judge.ipynb #42eafbfe
 def plot_recall(
