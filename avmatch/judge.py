@@ -62,12 +62,13 @@ def measure_all(
     "The figures of the model in both directions, of chance and of the baselines."
     is_right, (model, *others) = held_out.is_right(), held_out.scores
     found = {name: _figures(held_out.scores[name], is_right, held_out.clip_tracks, seed) for name in held_out.scores}
-    back = _figures(held_out.scores[model].T, is_right.T, held_out.track_ids, seed)
+    asks = is_right.any(axis=0)
+    back = _figures(held_out.scores[model].T[asks], is_right.T[asks], np.array(held_out.track_ids)[asks], seed)
     sides = {"video_to_audio": found[model], "audio_to_video": back}
     return {side: figures for side, (figures, _) in sides.items()} | {
         "baselines": {"random": chance_metrics(is_right)} | {name: found[name][0] for name in others},
         "intervals": {side: spans for side, (_, spans) in sides.items()} | {name: found[name][1] for name in others},
-        "chance": {"video_to_audio": chance_metrics(is_right), "audio_to_video": chance_metrics(is_right.T)}}
+        "chance": {"video_to_audio": chance_metrics(is_right), "audio_to_video": chance_metrics(is_right.T[asks])}}
 
 # %% ../nbs/judge.ipynb #836782d8
 def compare_all(
@@ -208,7 +209,8 @@ def card_section(
     asked = f"{evaluation['n_clips']} held-out clips ask for their own among {evaluation['n_tracks']} tracks."
     return "\n".join([f"## Evaluation\n\n{asked} No track, channel or picture of theirs was seen in training. "
                       "Intervals are 95 %, by a bootstrap over tracks.\n",
-                      "| matcher | MRR | Recall@1 | Recall@10 |", "| --- | --- | --- | --- |", *rows, "", "Leak probes:\n", *probes, ""])
+                      "| matcher | MRR | Recall@1 | Recall@10 |", "| --- | --- | --- | --- |", *rows, "",
+                      "Leak probes (inputs: what the model goes by; files: what the whole files betray, which it never sees):\n", *probes, ""])
 
 # %% ../nbs/judge.ipynb #42eafbfe
 def plot_recall(

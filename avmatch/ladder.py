@@ -84,6 +84,7 @@ def _views(clips: ClipSet, settings: RungSettings, *, rows: bool = False) -> dic
         found[side] = fit_view(sequences, clips.metas[side], blocks)
     return found
 
+# %% ../nbs/ladder.ipynb #8fe19559
 def _fit_cca(clips: ClipSet, settings: RungSettings) -> Space:
     "The rung cca."
     views = _views(clips, settings)
@@ -95,11 +96,13 @@ def _fit_cca(clips: ClipSet, settings: RungSettings) -> Space:
 def _pairs(clips: ClipSet, views: Mapping[str, View], rows: bool) -> Any:
     "What the training loop reads."
     from avmatch.pairs import Pairs
-    read = lambda side: (row_views if rows else lambda view, s, meta: view.vectors(s, meta))(views[side], getattr(clips, side), clips.metas[side])
-    return Pairs(read("video"), read("audio"), np.unique(clips.tracks, return_inverse=True)[1], clips.weight)
+    vectors = row_views if rows else lambda view, sequences, meta: view.vectors(sequences, meta)
+    video, audio = (vectors(views[side], getattr(clips, side), clips.metas[side]) for side in ("video", "audio"))
+    return Pairs(video, audio, np.unique(clips.tracks, return_inverse=True)[1], clips.weight)
 
-def _fit_network(rung: str, clips: ClipSet, settings: RungSettings, val: ClipSet | None, **paths: Path | None) -> tuple[Space, list[dict[str, float]]]:
-    "The rungs linear, mlp and transformer, and their learning curves."
+# %% ../nbs/ladder.ipynb #010f3537
+def _fit_network(rung: str, clips: ClipSet, settings: RungSettings, val: ClipSet, **paths: Path | None) -> Space:
+    "The rungs linear, mlp and transformer."
     import torch
 
     from avmatch.joint_model import build_two_tower
@@ -113,8 +116,8 @@ def _fit_network(rung: str, clips: ClipSet, settings: RungSettings, val: ClipSet
         torch.manual_seed(settings.seed)
         model = build_two_tower(rung, *(views[side].matrix.shape[1] for side in ("video", "audio")), embed_dim=settings.embed_dim,
                                 dropout=settings.dropout, temperature=settings.temperature)
-    fitted = fit_two_tower(model, _pairs(more, views, rows), val and _pairs(val, views, rows), loop, **paths)
-    return Space(rung, views["video"], views["audio"], fitted.model), fitted.history
+    fitted = fit_two_tower(model, _pairs(more, views, rows), _pairs(val, views, rows), loop, **paths)
+    return Space(rung, views["video"], views["audio"], fitted.model)
 
 # %% ../nbs/ladder.ipynb #5802634f
 RUNGS = ("words", "cca", "linear", "mlp", "transformer")   # from small to large
@@ -133,8 +136,9 @@ def fit_space(
     if rung == "cca": return _fit_cca(clips, settings)
     if rung not in RUNGS: raise ValueError(f"rung {rung!r}: expected one of {', '.join(RUNGS)}")
     if val is None: clips, val = _hold_out(clips, settings.seed)
-    return _fit_network(rung, clips, settings, val, log_path=log_path, state_path=state_path)[0]
+    return _fit_network(rung, clips, settings, val, log_path=log_path, state_path=state_path)
 
+# %% ../nbs/ladder.ipynb #329067b3
 def _hold_out(clips: ClipSet, seed: int) -> tuple[ClipSet, ClipSet]:
     "A fifth of the clips for the early stop, nothing shared between the two parts."
     n_parts = min(5, len(set(group_clips(clips.entries))))
@@ -212,6 +216,19 @@ def _spreads(folds: Sequence[FoldParts]) -> dict[str, float]:
     spread = {name: float(np.mean([f.parts[name].std() for f in folds])) for name in folds[0].parts}
     return {name: s for name, s in spread.items() if s > 1e-6 and name in PRIOR}
 
+# %% ../nbs/ladder.ipynb #49f3835b
+def _minimize(loss: Callable[[], Any], unknown: Any) -> None:
+    "Find the minimum of a smooth loss."
+    import torch
+    optimizer = torch.optim.LBFGS([unknown], max_iter=200, line_search_fn="strong_wolfe")
+    def step() -> Any:
+        optimizer.zero_grad()
+        value = loss()
+        value.backward()
+        return value
+    optimizer.step(step)
+
+# %% ../nbs/ladder.ipynb #ba22b0d4
 def fit_weights(
     folds: Sequence[FoldParts],   # honest answers
 ) -> dict[str, float]:            # part -> weight
@@ -229,17 +246,6 @@ def fit_weights(
         return loss + HOLD * ((unknown[:-1] - prior) ** 2).sum()
     _minimize(surprise, unknown)
     return {name: float(weight) / s for (name, s), weight in zip(spread.items(), unknown[:-1].detach().exp())}
-
-def _minimize(loss: Callable[[], Any], unknown: Any) -> None:
-    "Find the minimum of a smooth loss."
-    import torch
-    optimizer = torch.optim.LBFGS([unknown], max_iter=200, line_search_fn="strong_wolfe")
-    def step() -> Any:
-        optimizer.zero_grad()
-        value = loss()
-        value.backward()
-        return value
-    optimizer.step(step)
 
 # %% ../nbs/ladder.ipynb #5e1577dc
 @dataclass(frozen=True)
@@ -262,6 +268,7 @@ def _candidate(rung: str, clips: ClipSet, settings: RungSettings, **options: Any
     return {"rung": rung, "view": settings.view, "mrr": float(np.mean(1 / ranks)), "recall_at_10": float(np.mean(ranks <= 10)),
             "weights": weights}, folds
 
+# %% ../nbs/ladder.ipynb #aa084103
 def climb(
     clips: ClipSet,                     # the training side
     settings: RungSettings,             # how rungs are fitted

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .cca import CcaModel, cca_arrays, cca_from_arrays
+from .cca import CcaModel
 from .config import ArtifactError
 from .rhythm import envelopes_of, rhythm_scores
 from .sequences import columns_of
@@ -46,6 +46,7 @@ def seen_words(
     if names is None or not len(sequences): return np.zeros((len(sequences), N_WORDS), np.float32)
     return np.stack([seen_vector(rows[:, names], background) for rows in sequences]).astype(np.float32)
 
+# %% ../nbs/matcher.ipynb #fbce3d83
 def heard_names(
     rows: np.ndarray,        # of a sound, shape (n_seconds, dim)
     meta: dict[str, Any],    # of its folder
@@ -54,6 +55,7 @@ def heard_names(
     places = {"sounds": columns_of(meta, "yamnet", "tags"), "music": columns_of(meta, "musicnn", "tags")}
     return {kind: rows[:, place].mean(axis=0) for kind, place in places.items() if place is not None}
 
+# %% ../nbs/matcher.ipynb #8746047f
 def heard_words(
     sequences: Sequence[np.ndarray],    # of sounds, each of shape (n_seconds, dim)
     meta: dict[str, Any],               # of their folder
@@ -93,6 +95,7 @@ def row_views(
     ends = np.cumsum([len(rows) for rows in sequences])
     return np.split(seconds, ends[:-1])
 
+# %% ../nbs/matcher.ipynb #bfd72c5c
 def _embed_rows(model: Any, side: str, view: View, sequences: Sequence[np.ndarray], meta: dict[str, Any]) -> np.ndarray:
     "Points of models that attend to time; one clip at a time, so that none sees another's length."
     import torch
@@ -113,6 +116,7 @@ def hubness(
     k = min(HUB_NEIGHBOURS, len(near))
     return np.sort(near, axis=0)[-k:].mean(axis=0)
 
+# %% ../nbs/matcher.ipynb #f3b0f716
 def score_parts(
     clips: Described,               # n clips
     sounds: Described,              # m sounds
@@ -154,9 +158,10 @@ class Matcher:
     def _describe(self, side: str, sequences: Sequence[np.ndarray], words: Any) -> Described:
         meta = self.metas[side]
         for rows in sequences:
-            if rows.ndim != 2 or rows.shape[1] != meta["dim"] or not len(rows):
-                raise ArtifactError(f"{side} features have shape {rows.shape}, the model expects (n, {meta['dim']}); were they made by another encoder?")
-        joint = self.space.embed(side, sequences, meta) if self.space and len(sequences) else np.zeros((len(sequences), self.embed_dim), np.float32)
+            if rows.ndim == 2 and rows.shape[1] == meta["dim"] and len(rows): continue
+            raise ArtifactError(f"{side} features have shape {rows.shape}, the model expects (n, {meta['dim']}); were they made by another encoder?")
+        joint = np.zeros((len(sequences), self.embed_dim), np.float32)
+        if self.space and len(sequences): joint = self.space.embed(side, sequences, meta)
         return Described(joint, words(sequences, meta, self.background),
                          [envelopes_of(rows, meta, side=int(side == "audio")) for rows in sequences])
 
@@ -196,6 +201,7 @@ def _view_state(view: View) -> dict[str, Any]:
     "A view as plain data."
     return {"blocks": [[b.encoder, b.group, b.stat, b.weight] for b in view.blocks], "mean": view.mean, "matrix": view.matrix}
 
+# %% ../nbs/matcher.ipynb #899fbd7d
 def restore_matcher(
     state: dict[str, Any],   # as matcher_state gave it
     model: Any,              # of the joint space, as Space has it; None: there is none

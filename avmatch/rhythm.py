@@ -25,6 +25,7 @@ def smooth_envelope(
     window = np.hanning(2 * round(seconds * RATE / 2) + 3)[1:-1]
     return np.convolve(np.pad(x, len(window) // 2, mode="edge"), window / window.sum(), mode="valid")
 
+# %% ../nbs/rhythm.ipynb #08ddaed0
 def remove_trend(
     x: np.ndarray,      # an envelope, shape (n,)
     seconds: float,     # what lasts longer than this is trend
@@ -64,6 +65,7 @@ def _sums(x: np.ndarray, upto: np.ndarray, axis: int) -> np.ndarray:
     total = np.cumsum(np.pad(x, ((0, 0), (1, 0))), axis=1)
     return np.take_along_axis(total, upto, axis=1) if axis == 0 else np.take_along_axis(total, upto.T, axis=1).T
 
+# %% ../nbs/rhythm.ipynb #7b5fa6c2
 def correlate_all(
     clips: tuple[np.ndarray, np.ndarray],    # envelopes with zeros behind their ends, shape (n, t), and their lengths, (n,)
     tracks: tuple[np.ndarray, np.ndarray],   # the same of the sounds, shapes (m, t) and (m,)
@@ -79,14 +81,15 @@ def correlate_all(
     return np.clip(r, -1, 1) * np.sqrt(n / RATE)
 
 # %% ../nbs/rhythm.ipynb #1645916c
-MAX_LAG = 0.2   # sound may come this much before or after the picture (s)
-
 def _lay_out(envelopes: Sequence[np.ndarray], cut: int) -> tuple[np.ndarray, np.ndarray]:
     "Envelopes from some value on, with zeros behind their ends, and their lengths."
     lengths = np.array([max(len(x) - cut, 0) for x in envelopes], dtype=int)
     out = np.zeros((len(lengths), max(int(lengths.max(initial=0)), 1)))
     for row, x, n in zip(out, envelopes, lengths): row[:n] = x[cut:]
     return out, lengths
+
+# %% ../nbs/rhythm.ipynb #ca6ceda6
+MAX_LAG = 0.2   # sound may come this much before or after the picture (s)
 
 def agreement(
     clips: Sequence[np.ndarray],     # n envelopes of pictures, each of shape (t,)

@@ -57,6 +57,12 @@ def make_batches(
     if len(batches) > 1 and len(batches[-1]) == 1: batches[-2:] = [torch.cat(batches[-2:])]
     yield from batches
 
+# %% ../nbs/seed_recipe.ipynb #e56908c8
+def _batch_loss(model: JointModel, pairs: Pairs, temperature: float, weights: torch.Tensor | None = None) -> torch.Tensor:
+    "The loss of some pairs."
+    v, a = model(pairs.video, pairs.audio)
+    return contrastive_loss(v, *unique_tracks(a, pairs.tracks), weights=weights, logit_scale=1 / temperature)
+
 # %% ../nbs/seed_recipe.ipynb #5427111a
 def train_epoch(
     model: JointModel,                  # is changed
@@ -72,9 +78,7 @@ def train_epoch(
     total = 0.0
     for rows in make_batches(len(pairs), batch_size, generator=generator):
         batch = pairs.take(rows)
-        v, a = model(batch.video, batch.audio)
-        weights = pair_weights(batch.engagement, len(batch))
-        loss = contrastive_loss(v, *unique_tracks(a, batch.tracks), weights=weights, logit_scale=1 / temperature)
+        loss = _batch_loss(model, batch, temperature, pair_weights(batch.engagement, len(batch)))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -89,10 +93,7 @@ def validation_loss(
     temperature: float,     # of the loss
 ) -> float:                 # loss (nats); guessing gives log(n)
     "The unweighted loss on held-out pairs."
-    model.eval()
-    with torch.inference_mode():
-        v, a = model(pairs.video, pairs.audio)
-        return contrastive_loss(v, *unique_tracks(a, pairs.tracks), logit_scale=1 / temperature).item()
+    with torch.inference_mode(): return _batch_loss(model.eval(), pairs, temperature).item()
 
 # %% ../nbs/seed_recipe.ipynb #033b0f13
 @dataclass(frozen=True)
@@ -103,6 +104,14 @@ class Fit:
     val_loss: float                    # of the best epoch (nats)
     history: list[dict[str, float]]    # epoch, train_loss and val_loss of each epoch
 
+# %% ../nbs/seed_recipe.ipynb #6c8f015b
+def _begin(n_video: int, n_audio: int, config: Config) -> tuple[JointModel, torch.optim.Optimizer]:
+    "The untrained model, the same for the same seed, and its optimizer."
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.train.seed)
+        model = JointModel(n_video, n_audio, config.joint_model.embed_dim)
+    return model, torch.optim.AdamW(model.parameters(), lr=config.train.lr, weight_decay=config.train.weight_decay)   # a decay of 0: Adam
+
 # %% ../nbs/seed_recipe.ipynb #01e94356
 def fit(
     train: Pairs,            # to learn from, on one scale
@@ -112,10 +121,7 @@ def fit(
     "Train a joint model and keep its best state."
     from tqdm.auto import tqdm
     c, temperature = config.train, config.joint_model.temperature
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(c.seed)
-        model = JointModel(train.video.shape[1], train.audio.shape[1], config.joint_model.embed_dim)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=c.lr, weight_decay=c.weight_decay)   # with a decay of 0 this is Adam
+    model, optimizer = _begin(train.video.shape[1], train.audio.shape[1], config)
     order, best, history = torch.Generator().manual_seed(c.seed), Fit(model, 0, math.inf, []), []
     for epoch in tqdm(range(1, c.epochs + 1), desc="train", unit="epoch", delay=2):
         loss = train_epoch(model, optimizer, train, batch_size=c.batch_size, temperature=temperature, generator=order)
@@ -157,6 +163,7 @@ def plain_view(
     mean, scale = feature_scale(x) if standardize else (torch.zeros(x.shape[1]), torch.ones(x.shape[1]))
     return View(blocks, mean.numpy(), np.diag(1 / scale.numpy()))
 
+# %% ../nbs/seed_recipe.ipynb #aa7cd81d
 def fit_seed(
     train: ClipSet,                         # to learn from
     val: ClipSet,                           # to choose the best epoch
@@ -165,7 +172,6 @@ def fit_seed(
     "The report's training, from clips to a joint space."
     parts = [seed_pairs(train), seed_pairs(val)]
     views = [plain_view(train.metas[side], getattr(parts[0], side), standardize=config.train.standardize) for side in ("video", "audio")]
-    scaled = [replace(p, **{side: torch.from_numpy((getattr(p, side).numpy() - v.mean) @ v.matrix) for side, v in zip(("video", "audio"), views)})
-              for p in parts]
-    fitted = fit(*scaled, config)
+    scale = lambda x, view: torch.from_numpy((x.numpy() - view.mean) @ view.matrix)
+    fitted = fit(*(replace(p, video=scale(p.video, views[0]), audio=scale(p.audio, views[1])) for p in parts), config)
     return Space("seed", *views, fitted.model), fitted

@@ -24,6 +24,7 @@ class Block:
     stat: str             # mean, std, max or log (the mean of the logarithm)
     weight: float = 1.0   # its say among the blocks
 
+# %% ../nbs/views.ipynb #26ea177a
 MEANING = {
     "video": (*(Block(encoder, "embedding", stat) for encoder in ("efficientnet_lite0", "resnet18", "clip") for stat in ("mean", "std", "max")),
               Block("efficientnet_lite0", "classes", "log")),
@@ -86,8 +87,6 @@ def block_scale(
     return np.divide(np.sqrt(weight) / max(size, 1e-12), spread, out=np.zeros(len(spread)), where=spread > 0)
 
 # %% ../nbs/views.ipynb #61034302
-MAX_RANK = 512   # dimensions that are kept where there are more clips than that
-
 def _span(x: np.ndarray, rank: int) -> np.ndarray:
     "Directions in which rows vary most, shape (d, r)."
     if len(x) > 2_000:
@@ -96,9 +95,11 @@ def _span(x: np.ndarray, rank: int) -> np.ndarray:
     else:   # by the products of the rows, of which there are fewer than columns
         square, turn = np.linalg.eigh((x @ x.T).astype(np.float64))
         kept = np.flatnonzero(square > 1e-6 * max(square[-1], 1e-12))[::-1]
-        size = np.sqrt(square[kept])
-        directions = (turn[:, kept] / size).T @ x
+        size, directions = np.sqrt(square[kept]), (turn[:, kept] / np.sqrt(square[kept])).T @ x
     return directions[:rank][size[:rank] > 1e-3 * max(size[0], 1e-12)].T
+
+# %% ../nbs/views.ipynb #72f16d6c
+MAX_RANK = 512   # dimensions that are kept where there are more clips than that
 
 def fit_view(
     sequences: Sequence[np.ndarray],   # of the training clips, each of shape (n_seconds, dim)
