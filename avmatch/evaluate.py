@@ -62,7 +62,7 @@ def part_tables(
     found = {name: answers.by_track(np.mean([answers.parts[part] for part in group], axis=0)) for name, group in groups.items() if group}
     return {MODEL: answers.by_track(blend(answers.parts, answers.weights))} | {name: table for name, table in found.items() if np.ptp(table) > 0}
 
-# %% ../nbs/06_evaluate.ipynb #05913ad0
+# %% ../nbs/06_evaluate.ipynb #4b01158b
 def ablate(
     weights: Mapping[str, float],        # part -> its weight
 ) -> dict[str, dict[str, float]]:        # variant -> weights; only variants that differ from the whole and have parts left
@@ -73,7 +73,7 @@ def ablate(
     variants["equal weights"] = dict.fromkeys(heavy, 1.0)
     return {name: kept for name, kept in variants.items() if kept and kept != heavy}
 
-# %% ../nbs/06_evaluate.ipynb #e74f19dc
+# %% ../nbs/06_evaluate.ipynb #a5d58149
 def measure_ablation(
     answers: Answers,              # of the held-out clips
     *,
@@ -91,7 +91,7 @@ def _means(sequences: Sequence[np.ndarray]) -> np.ndarray:
     "The mean over time of some clips, shape (n, dim)."
     return np.stack([pool_rows(rows) for rows in sequences])
 
-# %% ../nbs/06_evaluate.ipynb #03aa5a27
+# %% ../nbs/06_evaluate.ipynb #75207013
 def simple_tables(
     answers: Answers,              # whose clips and sounds are asked about
     train: ClipSet,                # the clips that were learned from
@@ -102,7 +102,7 @@ def simple_tables(
     popular = popular_similarity(track_popularity(answers.sounds.entries, answers.track_ids), len(near), generator=np.random.default_rng(0))
     return {"nearest training clip": answers.by_track(near), "popular": popular}
 
-# %% ../nbs/06_evaluate.ipynb #9b9bd4c1
+# %% ../nbs/06_evaluate.ipynb #6ad2a472
 def _block(clips: ClipSet, side: str, wanted: Sequence[tuple[str, str]]) -> np.ndarray | None:
     "The mean over time of the first group of columns that is there, shape (n, width)."
     places = [columns_of(clips.metas[side], *name) for name in wanted]
@@ -115,7 +115,7 @@ def _mfcc(workspace: Workspace, clips: ClipSet) -> np.ndarray:
     paths = [workspace.resolve(e["audio_path"]) for e in clips.entries]
     return np.stack([encode_track([MfccEncoder()], path, per_second=False) for path in paths])
 
-# %% ../nbs/06_evaluate.ipynb #3b3d1b41
+# %% ../nbs/06_evaluate.ipynb #d9d0aa51
 def recipe_clips(
     workspace: Workspace,      # where the sounds are
     clips: ClipSet,            # with whatever features
@@ -129,7 +129,7 @@ def recipe_clips(
     meta = lambda x: {"dim": x.shape[1], "encoders": [{"name": "report", "columns": {"mean": [0, x.shape[1]]}}]}
     return ClipSet(clips.entries, list(video[:, None]), list(audio[:, None]), {"video": meta(video), "audio": meta(audio)}, clips.weight)
 
-# %% ../nbs/06_evaluate.ipynb #7d0cfcf3
+# %% ../nbs/06_evaluate.ipynb #dc2f5b24
 def fit_recipe(
     workspace: Workspace,      # where the sounds are
     train: ClipSet,            # to learn from
@@ -146,7 +146,7 @@ def fit_recipe(
         return answers.by_track(points @ space.embed("audio", sounds.audio, sounds.metas["audio"]).T)
     return answer
 
-# %% ../nbs/06_evaluate.ipynb #bcb0cbb4
+# %% ../nbs/06_evaluate.ipynb #5da59083
 def swap_contents(
     sounds: ClipSet,                  # whose sounds are the gallery
     keep: str,                        # length or level: what each sound keeps
@@ -160,7 +160,7 @@ def swap_contents(
     for rows, own in zip(lent, sounds.audio): rows[:, level] += own[:, level].mean() - rows[:, level].mean()
     return lent
 
-# %% ../nbs/06_evaluate.ipynb #1462ae16
+# %% ../nbs/06_evaluate.ipynb #7e7e57c6
 def exchange_tables(
     matcher: Matcher,              # under suspicion
     answers: Answers,              # its answers to the real sounds
@@ -209,7 +209,7 @@ def _kinds(clips: ClipSet) -> list[str]:
     place = columns_of(clips.metas["audio"], "yamnet", "tags")
     return [] if place is None else sound_kinds(_means(clips.audio)[:, place])
 
-# %% ../nbs/06_evaluate.ipynb #b6b8b1c8
+# %% ../nbs/06_evaluate.ipynb #e49aebbd
 def held_out_of(
     answers: Answers,                    # of the matcher
     rivals: Mapping[str, np.ndarray],    # baseline -> shape (n, m)
@@ -226,7 +226,7 @@ def _check_split(workspace: Workspace, split: dict[str, Any], entries: Sequence[
     if look_alikes is None: look_alikes = near_duplicates(load_hashes(workspace, entries))
     check_overlap({name: split[name] for name in ("train", "val", "test")}, entries, look_alikes=look_alikes)
 
-# %% ../nbs/06_evaluate.ipynb #054cef71
+# %% ../nbs/06_evaluate.ipynb #9d49fa77
 def _load_parts(workspace: Workspace, *, check: bool) -> dict[str, ClipSet]:
     "The clips of each part of the split; of warm only where there are some."
     from avmatch.train import load_clips
@@ -273,7 +273,7 @@ def inspect_clip(
         lines.append(f"{place:3}  {similarity:6.3f}  {track:12} {title[example[track]] or ''}{'   <- its own' if own else ''}")
     return "\n".join(lines)
 
-# %% ../nbs/06_evaluate.ipynb #f9360f5a
+# %% ../nbs/06_evaluate.ipynb #6c99dd07
 def add_to_card(
     card: str,           # the model card, Markdown
     section: str,        # begins with its heading, ## Evaluation

@@ -84,7 +84,7 @@ def _views(clips: ClipSet, settings: RungSettings, *, rows: bool = False) -> dic
         found[side] = fit_view(sequences, clips.metas[side], blocks)
     return found
 
-# %% ../nbs/ladder.ipynb #8fe19559
+# %% ../nbs/ladder.ipynb #9e5df66b
 def _fit_cca(clips: ClipSet, settings: RungSettings) -> Space:
     "The rung cca."
     views = _views(clips, settings)
@@ -100,7 +100,7 @@ def _pairs(clips: ClipSet, views: Mapping[str, View], rows: bool) -> Any:
     video, audio = (vectors(views[side], getattr(clips, side), clips.metas[side]) for side in ("video", "audio"))
     return Pairs(video, audio, np.unique(clips.tracks, return_inverse=True)[1], clips.weight)
 
-# %% ../nbs/ladder.ipynb #010f3537
+# %% ../nbs/ladder.ipynb #10166eb2
 def _fit_network(rung: str, clips: ClipSet, settings: RungSettings, val: ClipSet, **paths: Path | None) -> Space:
     "The rungs linear, mlp and transformer."
     import torch
@@ -138,7 +138,7 @@ def fit_space(
     if val is None: clips, val = _hold_out(clips, settings.seed)
     return _fit_network(rung, clips, settings, val, log_path=log_path, state_path=state_path)
 
-# %% ../nbs/ladder.ipynb #329067b3
+# %% ../nbs/ladder.ipynb #4446fe68
 def _hold_out(clips: ClipSet, seed: int) -> tuple[ClipSet, ClipSet]:
     "A fifth of the clips for the early stop, nothing shared between the two parts."
     n_parts = min(5, len(set(group_clips(clips.entries))))
@@ -216,7 +216,7 @@ def _spreads(folds: Sequence[FoldParts]) -> dict[str, float]:
     spread = {name: float(np.mean([f.parts[name].std() for f in folds])) for name in folds[0].parts}
     return {name: s for name, s in spread.items() if s > 1e-6 and name in PRIOR}
 
-# %% ../nbs/ladder.ipynb #49f3835b
+# %% ../nbs/ladder.ipynb #a2fc5369
 def _minimize(loss: Callable[[], Any], unknown: Any) -> None:
     "Find the minimum of a smooth loss."
     import torch
@@ -228,7 +228,7 @@ def _minimize(loss: Callable[[], Any], unknown: Any) -> None:
         return value
     optimizer.step(step)
 
-# %% ../nbs/ladder.ipynb #ba22b0d4
+# %% ../nbs/ladder.ipynb #c80326fa
 def fit_weights(
     folds: Sequence[FoldParts],   # honest answers
 ) -> dict[str, float]:            # part -> weight
@@ -268,7 +268,7 @@ def _candidate(rung: str, clips: ClipSet, settings: RungSettings, **options: Any
     return {"rung": rung, "view": settings.view, "mrr": float(np.mean(1 / ranks)), "recall_at_10": float(np.mean(ranks <= 10)),
             "weights": weights}, folds
 
-# %% ../nbs/ladder.ipynb #aa084103
+# %% ../nbs/ladder.ipynb #7b4cbab3
 def climb(
     clips: ClipSet,                     # the training side
     settings: RungSettings,             # how rungs are fitted

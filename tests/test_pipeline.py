@@ -9,11 +9,17 @@ import pytest
 import soundfile
 import torch
 
+from avmatch.audio_features import resolve_audio_encoder
 from avmatch.config import Workspace
 from avmatch.pipeline import STAGES
+from avmatch.sequences import count_seconds
 
+# the encoders whose weights are on this machine: nothing is fetched here
+LISTENS = resolve_audio_encoder("auto", say=lambda line: None)
 SMALL = ["-p", "ingest.n_tracks=8", "-p", "ingest.clips_per_track=2", "-p", "ingest.sample_size=90", "-p", "process.max_frames=6",
-         "-p", "train.epochs=4"]
+         "-p", "train.epochs=4", "-p", f"audio_features.encoder={LISTENS}"]
+SEED = ["--preset", "seed", "-p", "video_features.encoder=efficientnet_lite0", "-p", "ingest.n_tracks=6", "-p", "ingest.clips_per_track=2",
+        "-p", "ingest.sample_size=90"]
 STATS = {"views", "likes", "comments"}
 
 
@@ -62,18 +68,67 @@ def test_manifest_has_the_fields_of_the_report_in_their_order(first_run):
         assert frames == [f"frame_{i:03d}.jpg" for i in range(entry["num_frames"])]
 
 
-def test_artifacts_have_the_formats_of_the_report(first_run):
+def widths(folder: Path) -> dict[str, dict[str, int]]:
+    "Encoder -> group -> columns, as meta.json names them; they stand side by side and fill the width."
+    meta = json.loads((folder / "meta.json").read_text())
+    places = [place for encoder in meta["encoders"] for place in encoder["columns"].values()]
+    assert [place[0] for place in places] == [0, *(place[1] for place in places[:-1])] and places[-1][1] == meta["dim"]
+    return {encoder["name"]: {group: stop - start for group, (start, stop) in encoder["columns"].items()} for encoder in meta["encoders"]}
+
+
+def test_features_are_kept_second_by_second(first_run):
     _, workspace, _ = first_run
-    for path in workspace.audio.glob("*.wav"):
+    heard, seen = widths(workspace.audio_features), widths(workspace.video_features)
+    assert list(heard) == LISTENS.split("+") and list(seen) == ["efficientnet_lite0", "motion"]
+    assert seen["efficientnet_lite0"] == {"embedding": 1280, "classes": 1000}
+    assert heard["rhythm"]["onsets"] == seen["motion"]["flow"] == 20
+    files = sorted(workspace.audio_features.glob("*.npy"))
+    assert len(files) == len(list(workspace.video_features.glob("*.pt"))) == 16
+    for path in files:
+        sound, picture = np.load(path, allow_pickle=False), torch.load(workspace.video_features / f"{path.stem}.pt", weights_only=True)
+        info = soundfile.info(workspace.audio / f"{path.stem}.wav")
+        assert sound.shape == (count_seconds(info.frames / info.samplerate), sum(sum(groups.values()) for groups in heard.values()))
+        assert picture.shape == (3, sum(sum(groups.values()) for groups in seen.values()))   # six frames, two a second
+        assert (sound.dtype, picture.dtype) == (np.float32, torch.float32)
+
+
+def test_the_checkpoint_is_plain_data_and_has_a_card(first_run):
+    _, workspace, _ = first_run
+    checkpoint = torch.load(workspace.checkpoint, map_location="cpu", weights_only=True)
+    assert checkpoint["config"]["preset"] == "default"
+    assert checkpoint["matcher"]["metas"]["video"]["encoder"] == "efficientnet_lite0+motion"
+    card = workspace.checkpoint.with_suffix(".md").read_text()
+    assert card.count("## Evaluation") == 1 and "efficientnet_lite0" in card and "Leak probes" in card
+
+
+def test_the_evaluation_compares_with_the_reports_recipe(first_run):
+    evaluation = json.loads(first_run[1].evaluation.read_text())
+    assert {"random", "popular", "nearest training clip", "seed"} <= evaluation["baselines"].keys()
+    assert evaluation["probes"]["inputs"]["lengths only"]["verdict"] == "at chance"
+    assert all({"metrics", "mrr_interval", "paired"} == found.keys() for found in evaluation["ablation"].values())
+
+
+@pytest.fixture(scope="module")
+def seed_run(tmp_path_factory):
+    "A run of the report's recipe, with a picture network whose weights need no download."
+    folder = tmp_path_factory.mktemp("report")
+    done = avmatch("run", "--workspace", "data", *SEED, cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return Workspace(folder / "data")
+
+
+def test_the_seed_preset_writes_the_formats_of_the_report(seed_run):
+    sounds, pictures = sorted(seed_run.audio_features.glob("*.npy")), sorted(seed_run.video_features.glob("*.pt"))
+    assert [p.stem for p in sounds] == [p.stem for p in pictures] and len(sounds) == 12
+    for path in seed_run.audio.glob("*.wav"):
         info = soundfile.info(path)
         assert (info.samplerate, info.channels, info.format) == (22_050, 1, "WAV")
-    for path in workspace.audio_features.glob("*.npy"):
-        assert np.load(path, allow_pickle=False).shape == (40,)
-    for path in workspace.video_features.glob("*.pt"):
-        assert torch.load(path, weights_only=True).shape == (1280,)
-    checkpoint = torch.load(workspace.checkpoint, map_location="cpu", weights_only=True)
-    assert checkpoint["model_state"]["video_proj.0.weight"].shape == (256, 1280)
-    assert checkpoint["config"]["preset"] == "default"
+    assert {np.load(path, allow_pickle=False).shape for path in sounds} == {(40,)}
+    assert {tuple(torch.load(path, weights_only=True).shape) for path in pictures} == {(1280,)}
+    state = torch.load(seed_run.checkpoint, map_location="cpu", weights_only=True)["model_state"]
+    assert {name: tuple(tensor.shape) for name, tensor in state.items() if name.endswith(".0.weight")} == {
+        "video_proj.0.weight": (256, 1280), "audio_proj.0.weight": (256, 40)}
+    assert list(state) == [f"{side}_proj.{layer}.{kind}" for side in ("video", "audio") for layer in (0, 2) for kind in ("weight", "bias")]
 
 
 def test_each_flawed_clip_is_skipped_with_its_reason(first_run):
