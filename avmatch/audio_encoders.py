@@ -196,7 +196,7 @@ class MusicnnEncoder:
     "musicnn: fifty tags of music, and what lies between them."
     name, version, sr = "musicnn", "1", 16_000
     licence, source, cost = "ISC", "package musicnn 0.1.0 (Pons and Serra, 2019)", "COST_MUSICNN"
-    settings = {"sr": 16_000, "window": 3.0, "hop": 1.5}
+    settings = {"sr": 16_000, "window": 3.0, "hop": 3.0}
     groups = {"embedding": 753, "tags": 50}
     def __init__(self):
         network = load_network(MusicnnNetwork(), load_weights(self.name))
@@ -204,8 +204,8 @@ class MusicnnEncoder:
         self.run = compile_network(network, example, name=self.name, version=self.version, outputs=list(self.groups))
 
     def encode(self, y: np.ndarray) -> Timed:
-        "Waveform at 16 kHz, shape (n_samples,), to a row every 1.5 s."
-        windows, starts = cut_windows(musicnn_picture(repeat_to(y, 47_616)), length=187, hop=94)
+        "Waveform at 16 kHz, shape (n_samples,), to a row every 3 s."
+        windows, starts = cut_windows(musicnn_picture(repeat_to(y, 47_616)), length=187, hop=187)
         return Timed(run_windows(self.run, windows, size=8), (starts + 93.5) * 0.016)
 
 # %% ../nbs/audio_encoders.ipynb #e1367ecc
