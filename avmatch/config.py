@@ -115,6 +115,9 @@ class TrainConfig:
     weight_decay: float = 0.0         # pull of the weights towards zero
     standardize: bool = False         # seed: give each feature zero mean and unit variance first
     patience: int = 0                 # epochs without anything better on the validation clips before it stops (0: never)
+    hard_negatives: float = 0.0       # networks: how much more near wrong answers count in the loss
+    log_q: bool = False               # networks: correct for how often each track is used
+    tensorboard: bool = False         # networks: also write a TensorBoard log beside the other one
     val_share: float = 0.15           # share of the clips held out to choose the checkpoint
     test_share: float = 0.25          # share of the clips held out for the evaluation
     seed: int = 0                     # of the split, the first weights and the order of the batches
@@ -371,7 +374,8 @@ def demo_workspace(
     import avmatch
     from filelock import FileLock
     config, user = load_config(DEMO_CHANGES), os.getuid() if hasattr(os, "getuid") else "user"   # Windows has no getuid
-    code = b"".join((Path(avmatch.__file__).parent / f"{name}.py").read_bytes() for name in ("media", "samples", "ingest", "process", "fingerprint", "sequences"))
+    modules = ("media", "samples", "ingest", "process", "fingerprint", "sequences")
+    code = b"".join((Path(avmatch.__file__).parent / f"{name}.py").read_bytes() for name in modules)
     root = Path(tempfile.gettempdir()) / f"avmatch-demo-{user}-{hashlib.sha256(code).hexdigest()[:8]}"
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / ".lock"):

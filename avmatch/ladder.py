@@ -57,6 +57,10 @@ class RungSettings:
     dropout: float = 0.4          # share of their inputs that is left out in training
     temperature: float = 0.15     # of their loss, at the beginning
     label_smoothing: float = 0.1  # share of the claim that all answers get
+    hard_negatives: float = 0.0   # how much more near wrong answers count
+    log_q: bool = False           # correct for how often each track is used
+    tensorboard: bool = False     # also write a TensorBoard log beside the other one
+    folder: str = ""              # where the chosen network keeps its log and, while it trains, its state (empty: nowhere)
     embed_dim: int = 256          # numbers of a point
     seed: int = 0                 # of stretches, first weights and batches
 
@@ -111,7 +115,8 @@ def _fit_network(rung: str, clips: ClipSet, settings: RungSettings, val: ClipSet
     more = clips if rows else with_stretches(clips, settings)
     views = _views(more, settings, rows=rows)
     loop = LoopSettings(epochs=settings.epochs, lr=settings.lr, weight_decay=settings.weight_decay, patience=settings.patience, standardize=False,
-                        crop=settings.stretch_seconds if rows else 0, label_smoothing=settings.label_smoothing, seed=settings.seed)
+                        crop=settings.stretch_seconds if rows else 0, label_smoothing=settings.label_smoothing, seed=settings.seed,
+                        hard_negatives=settings.hard_negatives, log_q=settings.log_q, tensorboard=settings.tensorboard)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         model = build_two_tower(rung, *(views[side].matrix.shape[1] for side in ("video", "audio")), embed_dim=settings.embed_dim,
@@ -257,6 +262,15 @@ class Fitted:
     table: list[dict[str, Any]]            # rung, view, mrr, recall_at_10 and weights of each candidate, in the order tried
     folds: list[FoldParts] = field(default_factory=list)   # honest answers of the chosen one
 
+# %% ../nbs/ladder.ipynb #fec9157f
+def _fit_chosen(rung: str, clips: ClipSet, settings: RungSettings) -> Space | None:
+    "The chosen rung on all clips; a network that was killed on the way goes on where it was."
+    if not settings.folder: return fit_space(rung, clips, settings)
+    state = Path(settings.folder) / "training_state.pt"
+    space = fit_space(rung, clips, settings, log_path=Path(settings.folder) / "epochs.jsonl", state_path=state)
+    state.unlink(missing_ok=True)
+    return space
+
 # %% ../nbs/ladder.ipynb #116e7dbc
 MIN_CLIPS = 24   # fewer training clips teach nothing that words and rhythm do not know
 
@@ -290,7 +304,7 @@ def climb(
             say(f"{rung} ({view}): MRR {row['mrr']:.3f}")
             if best is None or row["mrr"] > best[0]["mrr"]: best = row, folds
     row, folds = best
-    space = fit_space(row["rung"], clips, replace(settings, view=row["view"]))
+    space = _fit_chosen(row["rung"], clips, replace(settings, view=row["view"]))
     matcher = make_matcher(space, clips, row["weights"], embed_dim=settings.embed_dim)
     return Fitted(matcher, row["rung"], row["view"], table, folds)
 

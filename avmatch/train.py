@@ -81,11 +81,13 @@ def choose_rungs(
 # %% ../nbs/05_train.ipynb #da639e68
 def rung_settings(
     config: Config,       # its sections joint_model and train
+    folder: str = "",     # where a network keeps its log and state (empty: nowhere)
 ) -> RungSettings:        # as the ladder wants them
     "How the rungs are fitted."
     j, t = config.joint_model, config.train
     return RungSettings(shrinkage=j.shrinkage, directions=j.directions, dropout=j.dropout, temperature=j.temperature, embed_dim=j.embed_dim,
-                        label_smoothing=j.label_smoothing, epochs=t.epochs, patience=t.patience, lr=t.lr, weight_decay=t.weight_decay, seed=t.seed)
+                        label_smoothing=j.label_smoothing, epochs=t.epochs, patience=t.patience, lr=t.lr, weight_decay=t.weight_decay, seed=t.seed,
+                        hard_negatives=t.hard_negatives, log_q=t.log_q, tensorboard=t.tensorboard, folder=folder)
 
 # %% ../nbs/05_train.ipynb #291aa6d6
 def join_clips(
@@ -103,6 +105,7 @@ def fit_clips(
     config: Config,                      # its sections joint_model and train
     *,
     look_alikes: Sequence[tuple[str, str]] = (),       # clips with the same pictures
+    folder: str = "",                                  # where a network keeps its log and state (empty: nowhere)
     say: Callable[[str], None] = lambda line: None,    # told a line a rung
 ) -> tuple[Fitted, list[dict[str, Any]], dict[str, float]]:   # the matcher, the log, how even the weights are
     "A matcher for the rungs that the config names."
@@ -112,7 +115,7 @@ def fit_clips(
         row = {"rung": "seed", "view": "mean", "epoch": found.epoch, "val_loss": round(found.val_loss, 4), "weights": {"joint": 1.0}}
         return Fitted(matcher, "seed", "mean", [row]), found.history, {}
     clips, even = weigh_clips(join_clips(train, val), config.train.tau)
-    fitted = climb(clips, rung_settings(config), rungs=choose_rungs(config.train.rungs, len(clips)), views=config.train.views.split("+"),
+    fitted = climb(clips, rung_settings(config, folder), rungs=choose_rungs(config.train.rungs, len(clips)), views=config.train.views.split("+"),
                    n_folds=config.train.folds, look_alikes=look_alikes, say=say)
     return fitted, fitted.table, even
 
@@ -252,5 +255,7 @@ def run_train(
         row = {e["video_id"]: i for i, e in enumerate(entries)}
         train, val = (clips.take([row[i] for i in split[name]]) for name in ("train", "val"))
         look_alikes = [tuple(pair) for pair in split["look_alikes"]]
-        _save_all(workspace, config, fit_clips(train, val, config, look_alikes=look_alikes, say=print), split=split, inputs=inputs)
+        folder = str(workspace.checkpoint.parent)
+        fitted = fit_clips(train, val, config, look_alikes=look_alikes, folder=folder, say=print)
+        _save_all(workspace, config, fitted, split=split, inputs=inputs)
     return load_json(workspace.reports / "train.json", command="avmatch run --only train --force")

@@ -242,7 +242,8 @@ def summary(found: dict[str, Answers]) -> dict:
     ratio, spans = {}, {}
     for name, key in NAMES.items():
         paired = paired_bootstrap(ours[key], seed[key], found["ours"].tracks)
-        ratio[name], spans[name] = round(float(paired.ratio), 3), [round(float(x), 3) for x in paired.ratio_interval]
+        ratio[name] = round(float(paired.ratio), 3)
+        spans[name] = [round(float(x), 3) if x < 1_000 else None for x in paired.ratio_interval]   # none: the recipe may find none
     for name in ("MedR", "MnR"): ratio[name] = round(tables["ours"][name] / tables["seed"][name], 3)
     gallery = tables["ours"]["gallery"]
     ratio |= {"queries": tables["ours"]["queries"], "gallery": gallery, "ci": spans}

@@ -28,7 +28,10 @@ def main(workspace: str) -> None:
         page.goto(url)
         page.set_input_files("#file", clip)
         page.get_by_role("button", name="Recommend Audio").click()
+        page.locator(".card:not(.skeleton)").first.wait_for(timeout=60_000)
+        page.wait_for_timeout(1_000)  # the cards have faded in
         page.locator(".pair").nth(0).click()
+        page.evaluate("scrollTo({ top: 0, behavior: 'instant' })")  # the click may have scrolled
         page.wait_for_timeout(2_500)
         page.screenshot(path=PATH)
         browser.close()
