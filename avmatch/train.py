@@ -55,7 +55,7 @@ def load_clips(
     metas = {side: load_meta(getattr(workspace, f"{side}_features"), command=command.format(side)) for side in ("video", "audio")}
     return ClipSet(list(entries), load_video_sequences(workspace, ids), load_audio_sequences(workspace, ids), metas, np.ones(len(ids)))
 
-# %% ../nbs/05_train.ipynb #874e8bd0
+# %% ../nbs/05_train.ipynb #a8134a20
 def weigh_clips(
     clips: ClipSet,          # the training side
     tau: float,              # how much engagement matters; 0: not at all
@@ -78,7 +78,7 @@ def choose_rungs(
     if unknown: raise ArtifactError(f"train.rungs = {rungs!r}: {unknown[0]!r} is no rung; expected auto, seed, or some of {'+'.join(RUNGS)}")
     return [rung for rung in RUNGS if rung in rungs.split("+")]
 
-# %% ../nbs/05_train.ipynb #97349db4
+# %% ../nbs/05_train.ipynb #da639e68
 def rung_settings(
     config: Config,       # its sections joint_model and train
     folder: str = "",     # where a network keeps its log and state (empty: nowhere)
@@ -89,7 +89,7 @@ def rung_settings(
                         label_smoothing=j.label_smoothing, epochs=t.epochs, patience=t.patience, lr=t.lr, weight_decay=t.weight_decay, seed=t.seed,
                         hard_negatives=t.hard_negatives, log_q=t.log_q, tensorboard=t.tensorboard, folder=folder)
 
-# %% ../nbs/05_train.ipynb #f740cb01
+# %% ../nbs/05_train.ipynb #291aa6d6
 def join_clips(
     first: ClipSet,      # some clips
     second: ClipSet,     # others, with the same features
@@ -132,7 +132,7 @@ def _as_arrays(value: Any) -> Any:
     if isinstance(value, list): return [_as_arrays(v) for v in value]
     return value.numpy() if isinstance(value, torch.Tensor) else value
 
-# %% ../nbs/05_train.ipynb #2cedcbc3
+# %% ../nbs/05_train.ipynb #4a819005
 def _model_state(space: Space | None) -> dict[str, torch.Tensor]:
     "The joint model of a space, as tensors."
     if space is None: return {}
@@ -174,7 +174,7 @@ def load_model(
     state, matcher = checkpoint.pop("model_state"), _as_arrays(checkpoint.pop("matcher"))
     return TrainedModel(restore_matcher(matcher, _restore_model(matcher, state)), checkpoint)
 
-# %% ../nbs/05_train.ipynb #f7023d9e
+# %% ../nbs/05_train.ipynb #99e23bb9
 def save_model(
     workspace: Workspace,         # where the stages leave their work
     matcher: Matcher,             # fitted
@@ -195,7 +195,7 @@ def _inputs_digest(clips: ClipSet, split: dict[str, Any], config: Config) -> str
     for array in (*clips.video, *clips.audio): digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
 
-# %% ../nbs/05_train.ipynb #516ac511
+# %% ../nbs/05_train.ipynb #5a0e99cc
 def _is_current(workspace: Workspace, digest: str) -> bool:
     "Whether the checkpoint was made from just this."
     try: return workspace.split.exists() and load_model(workspace).checkpoint.get("inputs") == digest
@@ -207,7 +207,7 @@ def _ladder_lines(table: Sequence[dict[str, Any]]) -> str:
     rows = [f"| {r['rung']} | {r['view']} | {r['mrr']:.3f} | {r['recall_at_10']:.3f} |" for r in table if "mrr" in r]
     return "\n".join(["", "| rung | view | MRR | Recall@10 |", "| --- | --- | --- | --- |", *rows, ""]) if rows else ""
 
-# %% ../nbs/05_train.ipynb #94d9172d
+# %% ../nbs/05_train.ipynb #46a6367d
 def write_card(
     fitted: Fitted,              # the matcher and how it was chosen
     config: Config,              # the config in force
@@ -241,7 +241,7 @@ def _save_all(workspace: Workspace, config: Config, result: tuple[Any, ...], *, 
     about = {"config": config_dict(config), "counts": counts, "table": fitted.table, "versions": versions, "inputs": inputs}
     save_model(workspace, fitted.matcher, about=about)
 
-# %% ../nbs/05_train.ipynb #c6c64de0
+# %% ../nbs/05_train.ipynb #738dbe5c
 def run_train(
     config: Config,           # the config in force
     workspace: Workspace,     # where the stages leave their work
