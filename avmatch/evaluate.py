@@ -12,6 +12,8 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -109,11 +111,16 @@ def _block(clips: ClipSet, side: str, wanted: Sequence[tuple[str, str]]) -> np.n
     place = next((p for p in places if p is not None), None)
     return None if place is None else _means(getattr(clips, side))[:, place]
 
-def _mfcc(workspace: Workspace, clips: ClipSet) -> np.ndarray:
-    "Mean MFCC of the WAV files of some clips, shape (n, 40)."
+@lru_cache(maxsize=10_000)
+def _mean_mfcc(path: Path, changed: int) -> np.ndarray:
+    "Mean MFCC of a WAV file, shape (40,), as long as the file stays the same."
     from avmatch.audio_features import MfccEncoder, encode_track
+    return encode_track([MfccEncoder()], path, per_second=False)
+
+def _mfcc(workspace: Workspace, clips: ClipSet) -> np.ndarray:
+    "Mean MFCC of the sounds of some clips, shape (n, 40)."
     paths = [workspace.resolve(e["audio_path"]) for e in clips.entries]
-    return np.stack([encode_track([MfccEncoder()], path, per_second=False) for path in paths])
+    return np.stack([_mean_mfcc(path, path.stat().st_mtime_ns if path.exists() else 0) for path in paths])
 
 # %% ../nbs/06_evaluate.ipynb #d9d0aa51
 def recipe_clips(
