@@ -179,7 +179,7 @@ def process_all(
 # %% ../nbs/01_process.ipynb #9266cb07
 def _fingerprint(entry: dict[str, Any], workspace: Workspace) -> Fingerprint:
     "The fingerprint of a clip's sound: from its file, or made now."
-    path, wav = workspace.manifest.with_name("fingerprints") / f"{entry['video_id']}.npz", workspace.resolve(entry["audio_path"])
+    path, wav = workspace.fingerprints / f"{entry['video_id']}.npz", workspace.resolve(entry["audio_path"])
     if is_newer(path, wav):
         try: return load_index(path).fingerprints[0]
         except ArtifactError: pass   # of another version, or damaged
