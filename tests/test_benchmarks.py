@@ -24,8 +24,8 @@ def clips(tmp_path_factory):
     records = make_samples(folder, 8, clips_per_track=2, size=64, bad=False, workers=1)
     with (folder / "clips.csv").open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["id", "file", "source"])
-        for r in records: writer.writerow([r["video_id"], r["video_id"] + ".mp4", f"source {int(r['track_id'][1:]) // 2}"])
+        writer.writerow(["id", "file", "source", "track_id"])
+        for r in records: writer.writerow([r["video_id"], r["video_id"] + ".mp4", f"source {int(r['track_id'][1:]) // 2}", r["track_id"]])
     return folder
 
 
@@ -64,4 +64,4 @@ def test_what_the_user_can_mend_is_said(tmp_path, words, expected):
 
 def test_an_unknown_column_names_those_there_are(clips, tmp_path, measured):
     done = retrieval("--clips", clips, "--group-by", "author", "--work", tmp_path, cwd=clips)
-    assert done.returncode != 0 and "id, file, source" in done.stderr
+    assert done.returncode != 0 and "id, file, source, track_id" in done.stderr
