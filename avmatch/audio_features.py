@@ -19,7 +19,6 @@ import numpy as np
 from .config import (ArtifactError, AudioFeaturesConfig, Config, ConfigError, MediaError, WeightsError, Workspace, load_manifest,
                             save_counts, save_json, write_atomic)
 from .sequences import Timed, check_rows, count_seconds, features_meta, is_newer, load_meta, pool_rows, start_folder, to_seconds
-from .sequences import skipped_ids  # noqa: F401  (later stages ask here)
 from .weights import WEIGHTS, find_weights, get_weights
 
 # %% ../nbs/02_audio_features.ipynb #d70b0a50

@@ -23,16 +23,16 @@ import report_recipe
 from avmatch.audio_features import prepare_weights, run_audio_features
 from avmatch.config import AvmatchError, Workspace, load_config, load_manifest, override
 from avmatch.fingerprint import fingerprint, group_by_sound
-from avmatch.ladder import ClipSet, climb
+from avmatch.ladder import ClipSet
 from avmatch.matcher import best_of_tracks, blend
 from avmatch.media import read_wav
-from avmatch.metrics import bootstrap_interval, paired_bootstrap, query_figures
+from avmatch.metrics import bootstrap_interval, paired_bootstrap, pool_folds, query_figures
 from avmatch.process import run_process
 from avmatch.runtime import cache_folder
 from avmatch.samples import ideal_similarity, plan_samples
 from avmatch.sequences import columns_of, skipped_ids
 from avmatch.splits import check_overlap, k_folds, load_hashes, near_duplicates
-from avmatch.train import choose_rungs, join_clips, load_clips, rung_settings, weigh_clips
+from avmatch.train import fit_clips, join_clips, load_clips
 from avmatch.video_features import run_video_features
 
 NAMES = {"MRR": "mrr", "R@1": "recall_at_1", "R@5": "recall_at_5", "R@10": "recall_at_10"}
@@ -100,7 +100,7 @@ class Answers:
 
     def pooled(self) -> dict[str, np.ndarray]:
         "The figures of all queries."
-        return {name: np.concatenate([f[name] for f in self.figures]) for name in self.figures[0]}
+        return pool_folds(self.figures)
 
     def table(self) -> dict:
         "Means with intervals."
@@ -113,10 +113,8 @@ class Answers:
 
 
 def fit(train: ClipSet, config, look_alikes) -> object:
-    "The default's matcher for some training clips."
-    clips, _ = weigh_clips(train, config.train.tau)
-    return climb(clips, rung_settings(config), rungs=choose_rungs(config.train.rungs, len(clips)), views=config.train.views.split("+"),
-                 n_folds=config.train.folds, look_alikes=look_alikes)
+    "The default's matcher for some training clips, as stage 05 fits it."
+    return fit_clips(train, train.take([]), config, look_alikes=look_alikes)[0]
 
 
 def answer(matcher, test: ClipSet, weights=None) -> np.ndarray:
