@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['error_names', 'classify', 'refuse', 'remove_rests', 'download']
 
-# %% ../nbs/download.ipynb #9911671e
+# %% ../nbs/download.ipynb #c3d96c78
 import errno
 import json
 import logging
@@ -27,7 +27,7 @@ from typing import Any
 from .config import ConfigError, IngestConfig, MediaError
 from .ydl_options import download_options, find_secrets, js_runtime, read_ydl_opts, redact
 
-# %% ../nbs/download.ipynb #aa6e2fdd
+# %% ../nbs/download.ipynb #6a34ea76
 def error_names(
     error: BaseException,   # as yt-dlp raises it
 ) -> str:                   # such as "DownloadError HTTPError HTTP429" or "DownloadError OSError ENOSPC"
@@ -42,7 +42,7 @@ def error_names(
         if error is None: break
     return " ".join(names)
 
-# %% ../nbs/download.ipynb #0a90ea8e
+# %% ../nbs/download.ipynb #505e9c41
 _BY_NAME = {"ENOSPC": "disk_full", "EDQUOT": "disk_full", "EFBIG": "disk_full", "GeoRestrictedError": "geo_blocked", "HTTP451": "geo_blocked",
             "HTTP429": "rate_limited", "HTTP404": "deleted", "HTTP410": "deleted", "UserNotLive": "live", "UnsupportedError": "no_format"}
 _BY_SENTENCE = tuple((reason, re.compile(pattern)) for reason, pattern in (
@@ -55,11 +55,11 @@ _BY_SENTENCE = tuple((reason, re.compile(pattern)) for reason, pattern in (
     ("disk_full", r"no space left|quota exceeded|file too large"),
     ("no_format", r"format is not available|no video formats|only images|drm|not a valid url|unsupported url|ffmpeg is not installed"),
     ("private", r"unable to download webpage: http error 40[13]"),
-    ("network", r"http error [45]|timed out|time-?out|unable to (download|connect)|giving up|bytes read|data blocks|file is empty"
+    ("network", r"http error [45]|timed out|time-?out|unable to (download|connect)|giving up|unable to continue|bytes read|data blocks|file is empty"
                 r"|content too short|failed to resolve|name resolution|connection|unreachable|ssl|proxy|incomplete"),
     ("deleted", r"unavailable|removed|no longer|terminated|does not exist|is not available")))
 
-# %% ../nbs/download.ipynb #59b2cee2
+# %% ../nbs/download.ipynb #150a2d95
 def classify(
     message: str,       # what yt-dlp said
     *,
@@ -71,7 +71,7 @@ def classify(
     said = re.sub(r"https?://\S+", "", message.replace("’", "'").lower())   # an address may hold any word
     return next((reason for reason, pattern in _BY_SENTENCE if pattern.search(said)), "unknown")
 
-# %% ../nbs/download.ipynb #f3626b05
+# %% ../nbs/download.ipynb #4993696a
 def refuse(
     info: dict[str, Any],     # what yt-dlp knows of a video
     *,
@@ -83,44 +83,46 @@ def refuse(
     if (duration := info.get("duration") or 0) > max_duration:
         raise MediaError(f"{duration:.1f} s long, {max_duration:.1f} s at most", reason="too_long")
 
-# %% ../nbs/download.ipynb #20be9280
+# %% ../nbs/download.ipynb #10800802
 class _Said:
     "Keeps the last things that yt-dlp says."
     def __init__(self): self.lines = deque(maxlen=50)
     def debug(self, text: str) -> None: self.lines.append(" ".join(text.split()))
     info = warning = error = debug
 
-# %% ../nbs/download.ipynb #5b88aaa6
+# %% ../nbs/download.ipynb #6553095c
 def _fetch(link: str, options: dict[str, Any], max_duration: float) -> dict[str, Any]:
     "Download with yt-dlp: reason and message, both empty if all is well, and what was said on the way."
     import yt_dlp
-    log, check = _Said(), lambda info, *, incomplete=False: refuse(info, max_duration=max_duration)
+    log, check, opened = _Said(), lambda info, *, incomplete=False: refuse(info, max_duration=max_duration), False
     reason = message = ""
     try:
-        with yt_dlp.YoutubeDL(options | {"logger": log, "match_filter": check}) as downloader: downloader.download([link])
+        with yt_dlp.YoutubeDL(options | {"logger": log, "match_filter": check}) as downloader:
+            opened = downloader.cookiejar is not None   # reads the cookies
+            downloader.download([link])
     except MediaError as e: reason, message = e.reason, str(e)
-    except yt_dlp.cookies.CookieLoadError: reason, message = "bad_options", "the cookies cannot be read"
     except Exception as e:   # also what its extractors raise by mistake
         message = " ".join(str(e).removeprefix("ERROR: ").split()) or type(e).__name__
-        reason = classify(message, kind=error_names(e))
+        reason = classify(message, kind=error_names(e)) if opened else "bad_options"
     return {"reason": reason, "message": message, "said": list(log.lines)}
 
-# %% ../nbs/download.ipynb #915d22b0
+# %% ../nbs/download.ipynb #5048e9a0
 def _end_with(parent: int) -> None:
     "End this process and those that it has started, once its parent is gone."
     while os.getppid() == parent: time.sleep(0.5)
     os.killpg(0, signal.SIGKILL)
 
-# %% ../nbs/download.ipynb #e3685ec6
+# %% ../nbs/download.ipynb #fb606eb1
 def _child() -> None:
     "The life of a child process: a job in, an answer out."
     job, answer = json.loads(sys.stdin.readline()), os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    if hasattr(os, "killpg"): threading.Thread(target=_end_with, args=(job.pop("parent"),), daemon=True).start()
+    parent = job.pop("parent")
+    if hasattr(os, "killpg"): threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     json.dump(_fetch(**job), answer)
     answer.close()
 
-# %% ../nbs/download.ipynb #ae073e73
+# %% ../nbs/download.ipynb #3f956168
 def _end(child: subprocess.Popen) -> None:
     "Kill a child and all that it has started."
     with suppress(ProcessLookupError, PermissionError):
@@ -128,7 +130,7 @@ def _end(child: subprocess.Popen) -> None:
         else: child.kill()
     child.wait()
 
-# %% ../nbs/download.ipynb #a104bb67
+# %% ../nbs/download.ipynb #ddbc8713
 def _ask_child(job: dict[str, Any], timeout: float) -> dict[str, Any]:
     "The answer of a child process to a job, within a time."
     command = [sys.executable, "-c", "from avmatch.download import _child; _child()"]
@@ -142,7 +144,7 @@ def _ask_child(job: dict[str, Any], timeout: float) -> dict[str, Any]:
         last = (complaint.strip().splitlines() or [""])[-1]
         raise MediaError(f"the process of the download ended with {child.returncode}: {last}", reason="unknown") from None
 
-# %% ../nbs/download.ipynb #5d8ead03
+# %% ../nbs/download.ipynb #6336915c
 def remove_rests(
     folder: Path,      # where videos are kept
 ) -> int:              # how many were there
@@ -155,7 +157,7 @@ def remove_rests(
             n_removed += 1
     return n_removed
 
-# %% ../nbs/download.ipynb #52cba134
+# %% ../nbs/download.ipynb #0efed581
 @contextmanager
 def _workshop(path: Path) -> Iterator[Path]:
     "A folder beside the path where its file is made; it goes away with all that is in it."
@@ -166,11 +168,11 @@ def _workshop(path: Path) -> Iterator[Path]:
         with FileLock(folder / "lock"): yield folder
     finally: shutil.rmtree(folder, ignore_errors=True)
 
-# %% ../nbs/download.ipynb #c3bee901
+# %% ../nbs/download.ipynb #dbed74fe
 _LOG = logging.getLogger("avmatch.download")
 _LOG.addHandler(logging.NullHandler())   # quiet, unless the program that uses us wants to hear it
 
-# %% ../nbs/download.ipynb #75ae4565
+# %% ../nbs/download.ipynb #31e04f10
 def _check_file(folder: Path) -> Path:
     "The file that was made, if it has pictures and sound."
     from avmatch.media import probe
@@ -183,7 +185,7 @@ def _check_file(folder: Path) -> Path:
     if not info.has_video: raise MediaError("no pictures in the file", reason="no_frames")
     return path
 
-# %% ../nbs/download.ipynb #1f9d6610
+# %% ../nbs/download.ipynb #bd19ca19
 def _check_answer(answer: dict[str, Any]) -> None:
     "Raise what went wrong in the child."
     reason, message = answer["reason"], answer["message"]
@@ -195,7 +197,7 @@ def _check_answer(answer: dict[str, Any]) -> None:
     if not reason and too_large: reason, message = "too_large", too_large
     if reason: raise MediaError(message, reason=reason)
 
-# %% ../nbs/download.ipynb #7a604885
+# %% ../nbs/download.ipynb #8ba3ee25
 def download(
     link: str,                 # address of the video's page
     path: str | Path,          # the MP4 file to write
@@ -208,7 +210,7 @@ def download(
             job = {"link": link, "options": download_options(config, folder), "max_duration": config.max_duration}
             answer = _ask_child(job, config.timeout)
             for line in answer["said"]: _LOG.debug("%s", redact(line, secrets))
-            _check_answer(answer)
+            _check_answer(answer | {"message": redact(answer["message"], secrets)})
             _check_file(folder).replace(path)
     except (MediaError, OSError) as e:
         reason = e.reason if isinstance(e, MediaError) else classify(str(e), kind=error_names(e))
