@@ -4,17 +4,21 @@
 
 # %% auto #0
 __all__ = ['MAX_PAUSE', 'waiting_time', 'seconds_left', 'progress', 'Pacer', 'pause_length', 'is_answer', 'Stopped',
-           'CircuitBreaker']
+           'CircuitBreaker', 'recent_starts', 'Downloader']
 
 # %% ../nbs/pacing.ipynb #33fc860a
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
-from .config import ConfigError, IngestError
+from .config import ConfigError, IngestConfig, IngestError, MediaError
+from .download import download
 from .failures import FAILURES, RATE_REASONS
+from .state import State
 
 # %% ../nbs/pacing.ipynb #b7c1be13
 def _clock() -> datetime:
@@ -145,3 +149,45 @@ class CircuitBreaker:
             self.until = self.clock() + timedelta(seconds=pause_length(self.n_refused, first=self.pause))
             self.state, self.n_refused = "open", self.n_refused + 1
         elif is_answer(reason): self.state, self.n_refused = "closed", 0
+
+# %% ../nbs/pacing.ipynb #3b057a3a
+def recent_starts(
+    state: State,         # of the workspace
+    now: datetime,        # the time, aware
+) -> list[datetime]:      # when clips had their turn in the hour before, aware
+    "What the last hour's downloads leave of the allowance."
+    begun = (datetime.fromisoformat(item.started_at) for item in state.items("ingest") if item.started_at)
+    return sorted(moment for moment in begun if timedelta(0) <= now - moment < timedelta(hours=1))
+
+# %% ../nbs/pacing.ipynb #e5c3a273
+class Downloader:
+    "Downloads at a pace, and with patience where a site refuses."
+    def __init__(
+        self,
+        config: IngestConfig,                                       # its per_hour, pause, max_pauses, and the options of a download
+        state: State,                                               # of the workspace: when the last downloads began
+        *,
+        fetch: Callable[[str, Path, IngestConfig], Any] = download, # brings one
+        sleep: Callable[[float], Any] = time.sleep,                 # waits so many seconds
+        clock: Callable[[], datetime] = _clock,                     # the time, aware
+    ):
+        self.config, self.fetch = config, fetch
+        self.pacer = Pacer(config.per_hour, recent_starts(state, clock()), sleep=sleep, clock=clock)
+        self.breaker = CircuitBreaker(pause=config.pause, max_pauses=config.max_pauses, sleep=sleep, clock=clock)
+
+    def __call__(self, link: str, path: Path) -> None:
+        "Bring the video of a link; MediaError if it cannot be had, Stopped if the site refuses for too long."
+        while True:
+            self.breaker.wait()
+            self.pacer.wait()
+            try: return self._try(link, path)
+            except MediaError as e:
+                if e.reason not in RATE_REASONS: raise
+                logging.getLogger("avmatch").warning("%s: pausing until %s UTC (%s)", e.reason, f"{self.breaker.until:%H:%M}", e)
+
+    def _try(self, link: str, path: Path) -> None:
+        try: self.fetch(link, path, self.config)
+        except MediaError as e:
+            self.breaker.record(e.reason)
+            raise
+        self.breaker.record()
