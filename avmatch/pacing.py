@@ -6,7 +6,7 @@
 __all__ = ['MAX_PAUSE', 'waiting_time', 'seconds_left', 'progress', 'Pacer', 'pause_length', 'is_answer', 'Stopped',
            'CircuitBreaker', 'recent_starts', 'Downloader']
 
-# %% ../nbs/pacing.ipynb #33fc860a
+# %% ../nbs/pacing.ipynb #c43d4b70
 import logging
 import time
 from collections import deque
@@ -20,14 +20,14 @@ from .download import download
 from .failures import FAILURES, RATE_REASONS
 from .state import State
 
-# %% ../nbs/pacing.ipynb #b7c1be13
+# %% ../nbs/pacing.ipynb #b8dcdbf3
 def _clock() -> datetime:
     "The time, aware."
     return datetime.now(timezone.utc)
 
 def _seconds(start: datetime, end: datetime) -> float: return (end - start).total_seconds()
 
-# %% ../nbs/pacing.ipynb #ac1c91ad
+# %% ../nbs/pacing.ipynb #57048f21
 def waiting_time(
     started: Sequence[datetime],   # when downloads began, the latest last, aware
     now: datetime,                 # the time, aware
@@ -38,7 +38,7 @@ def waiting_time(
     if len(started) < per_hour: return 0.0
     return min(max(0.0, _seconds(now, started[-per_hour] + timedelta(hours=1))), 3600.0)   # at most, should the clock have been set back
 
-# %% ../nbs/pacing.ipynb #3cccc0ad
+# %% ../nbs/pacing.ipynb #d14dd167
 def seconds_left(
     n_left: int,                    # downloads still to do
     started: Sequence[datetime],    # when downloads began, the latest last, aware
@@ -54,7 +54,7 @@ def seconds_left(
     rounds, place = divmod(n_left - 1, per_hour)
     return max(n_left * seconds_each, _seconds(now, places[place] + (rounds + 1) * hour))
 
-# %% ../nbs/pacing.ipynb #da5e52e5
+# %% ../nbs/pacing.ipynb #972762bf
 def progress(
     done: int,         # downloads that are done
     total: int,        # of so many
@@ -64,7 +64,7 @@ def progress(
     left = f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
     return f"{done} of {total}, about {left} left"
 
-# %% ../nbs/pacing.ipynb #41685503
+# %% ../nbs/pacing.ipynb #d0259394
 class Pacer:
     "Lets at most so many downloads begin in any hour."
     def __init__(
@@ -93,7 +93,7 @@ class Pacer:
         each = _seconds(self.begun, now) / max(1, self.n_here)
         return progress(done, total, seconds_left(total - done, list(self.started), now, per_hour=self.per_hour, seconds_each=each))
 
-# %% ../nbs/pacing.ipynb #9309757d
+# %% ../nbs/pacing.ipynb #27b7f2f6
 MAX_PAUSE = 3600.0   # longest pause (s): YouTube refuses a session for up to an hour
 
 def pause_length(
@@ -104,21 +104,21 @@ def pause_length(
     "How long the next pause is."
     return min(first * 2.0**min(n_pauses, 60), MAX_PAUSE)
 
-# %% ../nbs/pacing.ipynb #154dca85
+# %% ../nbs/pacing.ipynb #0fea53c3
 def is_answer(
     reason: str,     # name of a failure, or nothing if all went well
 ) -> bool:           # whether the site is willing
     "Whether the end of a download shows that the site still answers."
     return not (reason and FAILURES[reason].retry)
 
-# %% ../nbs/pacing.ipynb #4155b0e3
+# %% ../nbs/pacing.ipynb #3f869e57
 class Stopped(IngestError):
     "The site refuses for too long; what was not tried is still to do."
     def __init__(self, message: str, retry_at: datetime):
         super().__init__(message)
         self.retry_at = retry_at   # when to try again, aware
 
-# %% ../nbs/pacing.ipynb #b77697c7
+# %% ../nbs/pacing.ipynb #9dc2b2e5
 class CircuitBreaker:
     "Pauses when a site refuses, and stops before the list is burnt."
     def __init__(
@@ -150,7 +150,7 @@ class CircuitBreaker:
             self.state, self.n_refused = "open", self.n_refused + 1
         elif is_answer(reason): self.state, self.n_refused = "closed", 0
 
-# %% ../nbs/pacing.ipynb #3b057a3a
+# %% ../nbs/pacing.ipynb #0b7a3e84
 def recent_starts(
     state: State,         # of the workspace
     now: datetime,        # the time, aware
@@ -159,7 +159,7 @@ def recent_starts(
     begun = (datetime.fromisoformat(item.started_at) for item in state.items("ingest") if item.started_at)
     return sorted(moment for moment in begun if timedelta(0) <= now - moment < timedelta(hours=1))
 
-# %% ../nbs/pacing.ipynb #e5c3a273
+# %% ../nbs/pacing.ipynb #50452b8c
 class Downloader:
     "Downloads at a pace, and with patience where a site refuses."
     def __init__(
