@@ -69,9 +69,10 @@ def recommend_command(
     else: print("\n".join(_answer_lines(i, r) for i, r in enumerate(found, start=1)))
 
 def _answer_lines(place: int, answer: Any) -> str:
-    "An answer as a line for the terminal, and its reason as another."
+    "An answer as a line for the terminal; below it its reason, and by whom it is and on which terms."
     line = f"{place:3}  {answer.score:6.3f}  {answer.audio_id:16}  {answer.title or ''}".rstrip()
-    return f"{line}\n{'':13}{answer.reason}" if answer.reason else line
+    terms = " · ".join(filter(None, (answer.credit, answer.licence, answer.link)))
+    return f"\n{'':13}".join(filter(None, (line, answer.reason, terms)))
 
 # %% ../nbs/cli.ipynb #2f18d5f8
 def evaluate_command(
