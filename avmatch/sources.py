@@ -17,7 +17,7 @@ import posixpath
 import re
 import shutil
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime, timezone
 from pathlib import Path, PurePosixPath
@@ -27,6 +27,7 @@ from urllib.parse import unquote, urlsplit
 import av
 
 from .config import ArtifactError, IngestConfig, IngestError, MediaError
+from .failures import skip
 from .media import _finished, _opened
 from .records import FIELD_TYPES, make_record, safe_id, validate_record
 
@@ -223,10 +224,6 @@ def _record(video_id: str, **known: Any) -> dict[str, Any]:
     try: return validate_record(make_record(**known | {"video_id": video_id}))
     except ArtifactError as e: raise MediaError(str(e), reason="bad_row") from None
 
-def _skip(video_id: str, error: MediaError) -> dict[str, str]:
-    "An entry of the list of what was left out."
-    return {"video_id": video_id, "reason": error.reason, "detail": str(error)}
-
 # %% ../nbs/sources.ipynb #9c401aac
 def _file_record(name: str, file: Path, row: dict[str, Any], *, source: str) -> dict[str, Any]:
     "What is known of a file, and of the row that names it."
@@ -265,13 +262,14 @@ def _name_rows(table: Path | None) -> tuple[dict[str, dict[str, Any]], list[dict
             row = MediaError("names no clip; a column 'file' or 'video_id' must do so", reason="bad_row")
         if isinstance(row, dict) and unicodedata.normalize("NFC", name) in rows: row = MediaError(f"{name} has a row already", reason="duplicate_id")
         if isinstance(row, dict): rows[unicodedata.normalize("NFC", name)] = row
-        else: skipped.append(_skip(f"row_{number}", MediaError(f"row {number} of {table.name}: {row}", row.reason)))
+        else: skipped.append(skip(f"row_{number}", MediaError(f"row {number} of {table.name}: {row}", row.reason)))
     return rows, skipped
 
 # %% ../nbs/sources.ipynb #3fd80f44
 @dataclass
 class FolderSource:
     "Videos of a folder, with a table beside them if there is one."
+    stopped = None   # it always tells all it has
     config: IngestConfig
     files: dict[str, Path] = field(default_factory=dict, init=False, repr=False)   # name in the workspace -> file
     def records(self) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
@@ -282,9 +280,9 @@ class FolderSource:
             key = unicodedata.normalize("NFC", name)
             row = rows.pop(key, None) or rows.pop(key.removesuffix(file.suffix), None) or {}
             try: found.append(_file_record(name, file, row, source="folder"))
-            except MediaError as e: skipped.append(_skip(stable_id(name), e))
+            except MediaError as e: skipped.append(skip(stable_id(name), e))
             else: self.files.setdefault(found[-1]["file"], file)
-        lost = [_skip(stable_id(n), MediaError(f"{n} is in the table but not in the folder", reason="missing")) for n in rows]
+        lost = [skip(stable_id(n), MediaError(f"{n} is in the table but not in the folder", reason="missing")) for n in rows]
         return found, skipped + lost
     def fetch(self, record: dict[str, Any], path: Path) -> None:
         "Put the file into the workspace; only records() knows which it is."
@@ -304,7 +302,9 @@ def _row_record(row: dict[str, Any], table: Path) -> tuple[dict[str, Any], Path 
 @dataclass
 class TableSource:
     "Videos that a table names, by file or by link."
+    stopped = None   # it always tells all it has
     config: IngestConfig
+    download: Callable[[str, Path], None] | None = None   # brings the video of a link; None: one by one, at no special pace
     files: dict[str, Path] = field(default_factory=dict, init=False, repr=False)   # name in the workspace -> file
     def records(self) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
         "A record for each row of the table, and what was left out."
@@ -318,12 +318,13 @@ class TableSource:
                 video_id = _row_id(row)
                 found[video_id], file = _row_record(row, table)
                 if file: self.files[found[video_id]["file"]] = file
-            except MediaError as e: skipped.append(_skip(video_id, MediaError(f"row {number} of {table.name}: {e}", e.reason)))
+            except MediaError as e: skipped.append(skip(video_id, MediaError(f"row {number} of {table.name}: {e}", e.reason)))
         return list(found.values()), skipped
     def fetch(self, record: dict[str, Any], path: Path) -> None:
         "Put the file into the workspace or download it, and note its length if it was not known."
         if record["file"] in self.files: place_file(self.files[record["file"]], path)
         elif not path.exists():
-            from avmatch.ingest import download
-            download(record["link"], path, self.config)
+            from avmatch.download import download
+            if self.download: self.download(record["link"], path)
+            else: download(record["link"], path, self.config)
         if record["duration"] is None: record["duration"] = read_duration(path)
