@@ -16,10 +16,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .config import (ArtifactError, AudioFeaturesConfig, Config, ConfigError, MediaError, WeightsError, Workspace, load_manifest,
-                            save_counts, save_json, write_atomic)
+from .config import ArtifactError, AudioFeaturesConfig, Config, ConfigError, MediaError, WeightsError
 from .sequences import Timed, check_rows, count_seconds, features_meta, is_newer, load_meta, pool_rows, start_folder, to_seconds
 from .weights import WEIGHTS, find_weights, get_weights
+from .workspace import Workspace, load_manifest, save_counts, save_json, write_atomic
 
 # %% ../nbs/02_audio_features.ipynb #d70b0a50
 class AudioEncoder(Protocol):
@@ -43,7 +43,7 @@ def check_waveform(
     "Refuse what no encoder can use."
     y = np.asarray(y, dtype=np.float32)
     if y.ndim != 1: raise MediaError(f"waveform of shape {y.shape}: expected one channel, shape (n_samples,)", reason="broken")
-    if len(y) < n_min: raise MediaError(f"sound of {len(y)} samples is too short: at least {n_min} are needed", reason="too_short")
+    if len(y) < n_min: raise MediaError(f"sound of {len(y)} samples is too short: at least {n_min} are needed", reason="short_sound")
     if not np.isfinite(y).all(): raise MediaError("the waveform holds NaN or infinite samples", reason="broken")
     return y
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from .config import Workspace
 from .metrics import bootstrap_interval
+from .workspace import Workspace
 
 # %% ../nbs/baselines.ipynb #348511d5
 def random_similarity(

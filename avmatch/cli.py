@@ -16,7 +16,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from . import __version__
-from .config import AvmatchError, Config, Workspace, load_config, parse_changes
+from .config import AvmatchError, Config, load_config, parse_changes
+from .workspace import Workspace
 
 # %% ../nbs/cli.ipynb #d94f9509
 def _add_settings(parser: argparse.ArgumentParser) -> None:

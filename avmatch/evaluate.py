@@ -19,8 +19,7 @@ from typing import Any
 import numpy as np
 
 from .baselines import FACTS, distance_similarity, load_file_facts, nearest_clip_similarity, popular_similarity, read_off_similarity
-from .config import (ArtifactError, Config, MediaError, Workspace, load_config, load_json, load_manifest, save_counts, save_json,
-                            write_atomic)
+from .config import ArtifactError, Config, MediaError, load_config
 from .judge import MODEL, HeldOut, card_section, compare_all, evaluate_scores, measure_all, sound_kinds, top_answers
 from .judge import format_metrics as format_metrics  # offered here too, beside load_evaluation
 from .ladder import ClipSet
@@ -28,6 +27,7 @@ from .matcher import Matcher, best_of_tracks, blend
 from .metrics import track_popularity
 from .sequences import columns_of, pool_rows
 from .splits import check_overlap, load_hashes, near_duplicates
+from .workspace import Workspace, load_json, load_manifest, save_counts, save_json, write_atomic
 
 # %% ../nbs/06_evaluate.ipynb #2fb45455
 @dataclass(frozen=True)

@@ -16,9 +16,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .config import AvmatchError, Config, MediaError, Workspace
+from .config import AvmatchError, Config, MediaError
 from .media import contact_sheet, read_frames
 from .recommend import Engine, Recommendation
+from .workspace import Workspace
 
 # %% ../nbs/08_explore.ipynb #dfa89713
 def picture_uri(

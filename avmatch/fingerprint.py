@@ -18,7 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .config import ArtifactError, write_atomic
+from .config import ArtifactError
+from .workspace import write_atomic
 
 # %% ../nbs/fingerprint.ipynb #88ef5f1a
 SR = 11_025               # sampling rate of what is looked at (Hz)

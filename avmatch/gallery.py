@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .config import ArtifactError, Workspace
+from .config import ArtifactError
 from .media import Table, html_table
+from .workspace import Workspace
 
 # %% ../nbs/gallery.ipynb #bac16ba1
 @dataclass(frozen=True)

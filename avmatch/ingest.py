@@ -25,8 +25,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Protocol
 
-from .config import Config, ConfigError, IngestConfig, IngestError, MediaError, Workspace, save_counts, save_json
+from .config import Config, ConfigError, IngestConfig, IngestError, MediaError
 from .media import _finished, probe
+from .workspace import Workspace, save_counts, save_json
 
 # %% ../nbs/00_ingest.ipynb #f196e9c8
 SCHEMA_VERSION = 1
@@ -334,7 +335,7 @@ def download(
         (folder / "video.mp4").replace(path)
     except (yt_dlp.utils.YoutubeDLError, FileNotFoundError) as e:
         said = " ".join(str(e).removeprefix("ERROR: ").split())
-        raise MediaError(f"{link}: {said[:300]}", reason="download_failed") from None
+        raise MediaError(f"{link}: {said[:300]}", reason="unknown") from None
     finally: shutil.rmtree(folder, ignore_errors=True)
 
 # %% ../nbs/00_ingest.ipynb #da316ba1

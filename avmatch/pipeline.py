@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
-from .config import ArtifactError, AvmatchError, Config, ConfigError, Workspace, config_dict, load_counts, load_json, save_json
+from .config import ArtifactError, AvmatchError, Config, ConfigError, config_dict
+from .workspace import Workspace, load_counts, load_json, save_json
 
 # %% ../nbs/pipeline.ipynb #ba858191
 @dataclass(frozen=True)

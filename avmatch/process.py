@@ -18,10 +18,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from .config import ArtifactError, Config, MediaError, ProcessConfig, Workspace, load_records, save_counts, save_json
+from .config import ArtifactError, Config, MediaError, ProcessConfig
 from .fingerprint import Fingerprint, Place, SoundIndex, fingerprint, load_index, place_sounds, save_index
 from .media import level_db, read_audio, read_frames, read_wav, write_wav
 from .sequences import is_newer
+from .workspace import Workspace, load_records, save_counts, save_json
 
 # %% ../nbs/01_process.ipynb #65e7a872
 def _jpeg(image: Any, quality: int) -> bytes:

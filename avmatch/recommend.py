@@ -18,10 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from .config import ArtifactError, Config, ConfigError, Workspace, load_json, load_manifest, save_counts, save_json, write_atomic
+from .config import ArtifactError, Config, ConfigError
 from .matcher import Described, Matcher, heard_names
 from .search import Sounds, TrackIndex, explain, restore_sounds, search_sounds, sounds_arrays
 from .sequences import columns_of, skipped_ids
+from .workspace import Workspace, load_json, load_manifest, save_counts, save_json, write_atomic
 
 # %% ../nbs/07_recommend.ipynb #b0a74761
 @dataclass(frozen=True)

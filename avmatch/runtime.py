@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from .config import write_atomic
+from .workspace import write_atomic
 
 # %% ../nbs/runtime.ipynb #a8891baf
 def cache_folder() -> Path:

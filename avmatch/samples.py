@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from .config import write_atomic
 from .media import level_db, write_video
+from .workspace import write_atomic
 
 # %% ../nbs/samples.ipynb #20b1670f
 ATTRIBUTES = ("energy", "mood", "roundness")   # what even a still shows, each from 0 to 1

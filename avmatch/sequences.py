@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from .config import ArtifactError, load_json, save_json
+from .config import ArtifactError
+from .workspace import load_json, save_json
 
 # %% ../nbs/sequences.ipynb #1a27ec06
 @dataclass(frozen=True)

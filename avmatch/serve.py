@@ -23,9 +23,10 @@ from typing import Any, BinaryIO
 from urllib.parse import quote
 
 from . import __version__
-from .config import AvmatchError, Config, ConfigError, MediaError, Workspace, load_config
+from .config import AvmatchError, Config, ConfigError, MediaError, load_config
 from .media import probe
 from .recommend import Engine, Recommendation
+from .workspace import Workspace
 
 # %% ../nbs/09_serve.ipynb #4241c25a
 @dataclass(frozen=True)
@@ -98,11 +99,11 @@ def check_clip(
     max_pixels: int = MAX_PIXELS,     # most pixels of a picture
 ) -> None:
     "Refuse a file that is empty, is no video, or has too large pictures."
-    if path.stat().st_size == 0: raise MediaError(f"{path.name} is empty: no bytes arrived; choose it again", reason="empty")
+    if path.stat().st_size == 0: raise MediaError(f"{path.name} is empty: no bytes arrived; choose it again", reason="not_media")
     info = probe(path)
     if info.width * info.height > max_pixels:
         size = f"{info.width} x {info.height}"
-        raise MediaError(f"{path.name}: pictures of {size} are too large; export it in 4K or less", reason="too_large_pictures")
+        raise MediaError(f"{path.name}: pictures of {size} are too large; export it in 4K or less", reason="too_many_pixels")
 
 # %% ../nbs/09_serve.ipynb #9ba39352
 def answer_upload(

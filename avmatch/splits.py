@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from .config import ArtifactError, ConfigError, TrainConfig, Workspace
+from .config import ArtifactError, ConfigError, TrainConfig
+from .workspace import Workspace
 
 # %% ../nbs/splits.ipynb #fceb44cb
 def group_clips(

@@ -20,8 +20,7 @@ import torch
 from . import __version__
 from .audio_features import load_audio_sequences
 from .cca import CcaModel, cca_arrays, cca_from_arrays
-from .config import (ArtifactError, Config, Workspace, config_dict, load_config, load_json, load_manifest, save_counts, save_json,
-                            write_atomic)
+from .config import ArtifactError, Config, config_dict, load_config
 from .engagement import engagement_weights, fit_engagement, weights_summary
 from .joint_model import JointModel, build_two_tower, count_parameters
 from .ladder import RUNGS, ClipSet, Fitted, RungSettings, climb, make_matcher
@@ -30,6 +29,7 @@ from .seed_recipe import fit_seed
 from .sequences import load_meta, skipped_ids
 from .splits import check_overlap, load_hashes, near_duplicates, split_clips, warm_split
 from .video_features import load_video_sequences
+from .workspace import Workspace, load_json, load_manifest, save_counts, save_json, write_atomic
 
 # %% ../nbs/05_train.ipynb #973e220e
 def plan_split(

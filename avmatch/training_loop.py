@@ -21,10 +21,11 @@ import numpy as np
 import torch
 import torch.nn as nn
 
-from .config import ArtifactError, write_atomic
+from .config import ArtifactError
 from .engagement import effective_share
 from .joint_model import contrastive_loss, unique_tracks
 from .pairs import Pairs, Rows, crop_all, lay_rows, make_batches, mean_reciprocal_rank, pad_all, pool_all
+from .workspace import write_atomic
 
 # %% ../nbs/training_loop.ipynb #396967a8
 @dataclass(frozen=True)

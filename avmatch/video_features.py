@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from .config import (ArtifactError, Config, ConfigError, MediaError, VideoFeaturesConfig, Workspace, load_manifest, save_counts,
-                            save_json, write_atomic)
+from .config import ArtifactError, Config, ConfigError, MediaError, VideoFeaturesConfig
 from .sequences import Timed, check_rows, count_seconds, features_meta, is_newer, load_meta, pool_rows, start_folder, to_seconds
 from .video_encoders import VideoEncoder
+from .workspace import Workspace, load_manifest, save_counts, save_json, write_atomic
 
 # %% ../nbs/03_video_features.ipynb #905a56cd
 VIDEO_ENCODERS: dict[str, Callable[[VideoFeaturesConfig], VideoEncoder]] = {}

@@ -22,8 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from .config import WeightsError, write_atomic
+from .config import WeightsError
 from .runtime import cache_folder
+from .workspace import write_atomic
 
 # %% ../nbs/weights.ipynb #2257fc19
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ import numpy as np
 import report_recipe
 
 from avmatch.audio_features import prepare_weights, run_audio_features
-from avmatch.config import AvmatchError, Workspace, load_config, load_manifest, override
+from avmatch.config import AvmatchError, load_config, override
 from avmatch.fingerprint import fingerprint, group_by_sound
 from avmatch.ladder import ClipSet
 from avmatch.matcher import best_of_tracks, blend
@@ -34,6 +34,7 @@ from avmatch.sequences import columns_of, skipped_ids
 from avmatch.splits import check_overlap, k_folds, load_hashes, near_duplicates
 from avmatch.train import fit_clips, join_clips, load_clips
 from avmatch.video_features import run_video_features
+from avmatch.workspace import Workspace, load_manifest
 
 NAMES = {"MRR": "mrr", "R@1": "recall_at_1", "R@5": "recall_at_5", "R@10": "recall_at_10"}
 

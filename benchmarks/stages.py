@@ -9,8 +9,9 @@ import argparse
 import json
 import tempfile
 
-from avmatch.config import Workspace, load_config, parse_changes
+from avmatch.config import load_config, parse_changes
 from avmatch.pipeline import run_pipeline
+from avmatch.workspace import Workspace
 
 
 def seconds(config, workspace: Workspace) -> dict[str, float]:

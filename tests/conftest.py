@@ -88,10 +88,10 @@ def serve_folder():
 def demo():
     "The notebooks' demo workspace with every stage done that the service needs: (config, workspace)."
     from avmatch.audio_features import run_audio_features
-    from avmatch.config import demo_workspace
     from avmatch.ingest import run_ingest
     from avmatch.process import run_process
     from avmatch.recommend import run_recommend
     from avmatch.train import run_train
     from avmatch.video_features import run_video_features
+    from avmatch.workspace import demo_workspace
     return demo_workspace([run_ingest, run_process, run_audio_features, run_video_features, run_train, run_recommend])

@@ -15,12 +15,13 @@ import pytest
 pytest.importorskip("jupyterlab")
 
 from avmatch.audio_features import run_audio_features
-from avmatch.config import config_dict, demo_workspace, load_json, load_manifest
+from avmatch.config import config_dict
 from avmatch.ingest import run_ingest
 from avmatch.process import run_process
 from avmatch.recommend import run_recommend
 from avmatch.train import run_train
 from avmatch.video_features import run_video_features
+from avmatch.workspace import demo_workspace, load_json, load_manifest
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOK = ROOT / "nbs/08_explore.ipynb"

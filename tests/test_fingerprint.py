@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 import avmatch.process as process
-from avmatch.config import Workspace, load_config, load_counts, load_json, load_manifest, save_json
+from avmatch.config import load_config
 from avmatch.fingerprint import SoundIndex, find_links, fingerprint, group_by_sound, join_links, place_sounds
 from avmatch.ingest import make_record
 from avmatch.media import read_audio, write_video
 from avmatch.process import run_process
 from avmatch.samples import plan_track, track_sound
+from avmatch.workspace import Workspace, load_counts, load_json, load_manifest, save_json
 
 SR = 44_100
 PICTURES = [np.full((32, 32, 3), grey, np.uint8) for grey in (40, 120, 200)]

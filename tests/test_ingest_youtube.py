@@ -9,9 +9,10 @@ from urllib.parse import parse_qs, urlparse
 import numpy as np
 import pytest
 
-from avmatch.config import IngestError, MediaError, Workspace, load_config, load_json
+from avmatch.config import IngestError, MediaError, load_config
 from avmatch.ingest import YouTubeSource, ask, collect, download, run_ingest, search_ids, youtube_service
 from avmatch.media import probe, write_video
+from avmatch.workspace import Workspace, load_json
 
 KEY = "AIzaTestKeyThatMustNotBeSeen"
 
@@ -173,7 +174,7 @@ def test_from_the_search_to_the_files(youtube, tmp_path):
     assert (records["nolikes"]["views"], records["nolikes"]["likes"], records["nolikes"]["comments"]) == (10, None, None)
     skipped = {s["video_id"]: s["reason"] for s in load_json(workspace.ingest_skipped, command="")}
     assert skipped == {"long": "too_long", "live": "no_duration", "nolength": "no_duration", "private": "private", "unlisted": "private",
-                       "failed": "not_processed", "broken": "download_failed", "gone": "missing"}
+                       "failed": "not_processed", "broken": "unknown", "gone": "missing"}
     for video_id in records:   # yt-dlp really fetched them, and left nothing else
         assert probe(workspace.videos / f"{video_id}.mp4").has_audio
     assert sorted(p.name for p in workspace.videos.iterdir()) == ["good.mp4", "minute.mp4", "nolikes.mp4"]
@@ -202,7 +203,7 @@ def test_download_with_and_without_ffmpeg(youtube, tmp_path, monkeypatch, caplog
 def test_a_failed_download_leaves_no_files(youtube, tmp_path):
     path = tmp_path / "videos/broken.mp4"
     with pytest.raises(MediaError, match="404") as caught: download(f"{youtube.url}/broken.mp4", path, settings(youtube).ingest)
-    assert caught.value.reason == "download_failed" and "\n" not in str(caught.value)
+    assert caught.value.reason == "unknown" and "\n" not in str(caught.value)
     assert not list(path.parent.iterdir())
 
 

@@ -7,9 +7,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from avmatch.config import load_config, load_manifest, override
+from avmatch.config import load_config, override
 from avmatch.media import write_video
 from avmatch.serve import create_app, running
+from avmatch.workspace import load_manifest
 
 pytestmark = pytest.mark.browser
 SHAPES = [pytest.param(1440, "light", id="desktop-light"), pytest.param(390, "dark", id="phone-dark")]

@@ -10,9 +10,9 @@ import soundfile
 import torch
 
 from avmatch.audio_features import resolve_audio_encoder
-from avmatch.config import Workspace
 from avmatch.pipeline import STAGES
 from avmatch.sequences import count_seconds
+from avmatch.workspace import Workspace
 
 # the encoders whose weights are on this machine: nothing is fetched here
 LISTENS = resolve_audio_encoder("auto", say=lambda line: None)

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 import avmatch.process as process
-from avmatch.config import ArtifactError, MediaError, Workspace, load_config, load_counts, load_json, load_manifest, save_json
+from avmatch.config import ArtifactError, MediaError, load_config
 from avmatch.ingest import make_record
 from avmatch.media import read_wav, write_video
 from avmatch.process import engagement_score, extract_frames, process_clip, run_process
+from avmatch.workspace import Workspace, load_counts, load_json, load_manifest, save_json
 
 SR = 22_050
 TONE = 0.2 * np.sin(2 * np.pi * 330 * np.arange(2 * SR) / SR)

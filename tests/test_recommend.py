@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from avmatch.audio_features import load_audio_sequences, run_audio_features
-from avmatch.config import DEMO_CHANGES, ArtifactError, Workspace, load_config, load_json, load_manifest
+from avmatch.config import ArtifactError, load_config
 from avmatch.ingest import run_ingest
 from avmatch.matcher import N_WORDS, Described, Matcher
 from avmatch.process import run_process
@@ -13,6 +13,7 @@ from avmatch.recommend import Engine, load_index, run_recommend
 from avmatch.search import Sounds, search_sounds, unit_vectors
 from avmatch.train import load_model, run_train
 from avmatch.video_features import run_video_features
+from avmatch.workspace import DEMO_CHANGES, Workspace, load_json, load_manifest
 
 
 def run(folder, changes: dict, preset: str = "", stages=(run_ingest, run_process, run_audio_features, run_video_features, run_train, run_recommend)):

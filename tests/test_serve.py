@@ -17,10 +17,11 @@ import httpx
 import numpy as np
 import pytest
 
-from avmatch.config import load_config, load_manifest, override
+from avmatch.config import load_config, override
 from avmatch.media import read_frames, write_video, write_wav
 from avmatch.recommend import Recommendation, Soundtrack
 from avmatch.serve import AT_ONCE, WAITING, create_app, running
+from avmatch.workspace import load_manifest
 from tools import write_openapi
 
 TONE = 0.2 * np.sin(2 * np.pi * 220 * np.arange(16_000) / 8_000)

