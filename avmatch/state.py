@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FORMAT', 'now', 'content_hash', 'Database', 'Item', 'State', 'open_state', 'working']
 
-# %% ../nbs/state.ipynb #9e9e0cfa
+# %% ../nbs/state.ipynb #a47e786a
 import hashlib
 import json
 import logging
@@ -24,21 +24,21 @@ from .config import ArtifactError, AvmatchError, MediaError
 from .failures import FAILURES
 from .workspace import Workspace
 
-# %% ../nbs/state.ipynb #b092c4e3
+# %% ../nbs/state.ipynb #634a08a3
 def now() -> datetime:   # aware, in UTC, whole seconds
     "The time to be written into artifacts: the clock's, or that of SOURCE_DATE_EPOCH."
     epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
     moment = datetime.fromtimestamp(int(epoch), timezone.utc) if epoch.isdigit() else datetime.now(timezone.utc)
     return moment.replace(microsecond=0)
 
-# %% ../nbs/state.ipynb #6b5926a1
+# %% ../nbs/state.ipynb #ce553a75
 def content_hash(
     path: str | Path,   # a file
 ) -> str:               # 64 hexadecimal digits: the SHA-256 of its bytes
     "What identifies the content of a file."
     with open(path, "rb") as file: return hashlib.file_digest(file, "sha256").hexdigest()
 
-# %% ../nbs/state.ipynb #c2c96af0
+# %% ../nbs/state.ipynb #8a4ed974
 FORMAT = 1
 _TABLES = """
 CREATE TABLE IF NOT EXISTS items (
@@ -53,7 +53,7 @@ CREATE TABLE IF NOT EXISTS spent (bucket TEXT, day TEXT, units INTEGER NOT NULL,
 CREATE TABLE IF NOT EXISTS purged (video_id TEXT PRIMARY KEY, purged_at TEXT NOT NULL) WITHOUT ROWID;
 """
 
-# %% ../nbs/state.ipynb #dcb302c2
+# %% ../nbs/state.ipynb #27857db1
 class Database:
     "An open state file; every change is on the disk when its method returns."
     def __init__(
@@ -78,7 +78,7 @@ class Database:
             self.connection.execute("BEGIN IMMEDIATE")
             self.connection.executemany(sql, rows)
 
-# %% ../nbs/state.ipynb #b280866f
+# %% ../nbs/state.ipynb #7615e965
 @dataclass(frozen=True)
 class Item:
     "What is known of a clip in a stage."
@@ -94,7 +94,7 @@ class Item:
     versions: dict[str, str]  # package -> version
     result: dict[str, Any]    # what the stage found out
 
-# %% ../nbs/state.ipynb #93ccb270
+# %% ../nbs/state.ipynb #472e416d
 _COLUMNS = tuple(f.name for f in fields(Item))
 
 def _item(row: Sequence[Any]) -> Item:
@@ -102,7 +102,7 @@ def _item(row: Sequence[Any]) -> Item:
     known = dict(zip(_COLUMNS, row, strict=True))
     return Item(**known | {name: json.loads(known[name]) for name in ("versions", "result")})
 
-# %% ../nbs/state.ipynb #68906903
+# %% ../nbs/state.ipynb #e43dd776
 def _versions() -> str:
     "The packages whose version may change what a stage finds, as JSON."
     from importlib.metadata import PackageNotFoundError, version
@@ -112,7 +112,7 @@ def _versions() -> str:
         except PackageNotFoundError: found[name] = "unknown"
     return json.dumps(found)
 
-# %% ../nbs/state.ipynb #6c4c28db
+# %% ../nbs/state.ipynb #e6b93fc5
 _START = """
 INSERT INTO items (video_id, stage, state, attempts, started_at, updated_at) VALUES (?1, ?2, 'running', 1, ?3, ?3)
 ON CONFLICT DO UPDATE SET state = 'running', reason = '', detail = '', attempts = attempts + 1, started_at = ?3, updated_at = ?3"""
@@ -120,7 +120,7 @@ _END = """
 INSERT INTO items (video_id, stage, state, reason, detail, updated_at, inputs, versions, result) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
 ON CONFLICT DO UPDATE SET state = ?3, reason = ?4, detail = ?5, updated_at = ?6, inputs = ?7, versions = ?8, result = ?9"""
 
-# %% ../nbs/state.ipynb #0ab34e16
+# %% ../nbs/state.ipynb #941ce38c
 class _Changes(Database):
     "How the rows change."
     def add(self, video_ids: Iterable[str], stage: str) -> None:
@@ -141,7 +141,7 @@ class _Changes(Database):
         kept = json.dumps(result, ensure_ascii=False, allow_nan=False)
         self._run(_END, video_id, stage, state, reason, detail, now().isoformat(), inputs, _versions(), kept)
 
-# %% ../nbs/state.ipynb #16162ba6
+# %% ../nbs/state.ipynb #99fe254e
 class _Views(Database):
     "How the rows are read."
     def get(self, video_id: str, stage: str) -> Item | None:
@@ -154,7 +154,7 @@ class _Views(Database):
         where = f"WHERE {' AND '.join(f'{k} = ?' for k in wanted)}" if wanted else ""
         return [_item(row) for row in self._run(f"SELECT {', '.join(_COLUMNS)} FROM items {where} ORDER BY stage, video_id", *wanted.values())]
 
-# %% ../nbs/state.ipynb #42abd3f1
+# %% ../nbs/state.ipynb #6c2de6fa
 class _Counts(Database):
     "How many rows are alike."
     def table(self) -> list[dict[str, Any]]:
@@ -162,7 +162,7 @@ class _Counts(Database):
         rows = self._run("SELECT stage, state, reason, count(*), sum(attempts) FROM items GROUP BY stage, state, reason")
         return [dict(zip(("stage", "state", "reason", "clips", "attempts"), row, strict=True)) for row in rows]
 
-# %% ../nbs/state.ipynb #4e3f8c01
+# %% ../nbs/state.ipynb #e02c924d
 class _Recovery(Database):
     "How what a dead process left is taken up."
     def recover(self, stage: str) -> int:
@@ -170,7 +170,7 @@ class _Recovery(Database):
         sql = "UPDATE items SET state = 'pending', updated_at = ? WHERE stage = ? AND state = 'running'"
         return self._run(sql, now().isoformat(), stage).rowcount
 
-# %% ../nbs/state.ipynb #74b43dc4
+# %% ../nbs/state.ipynb #7b6f584a
 class _Retries(Database):
     "How clips that were left out get another turn."
     def reset(self, *, reason: str, stage: str = "") -> list[str]:
@@ -180,7 +180,7 @@ class _Retries(Database):
                "WHERE state = 'skipped' AND reason = ?2 AND (?3 = '' OR stage = ?3) RETURNING video_id")
         return sorted({row[0] for row in self._run(sql, now().isoformat(), reason, stage).fetchall()})
 
-# %% ../nbs/state.ipynb #ca7a81c3
+# %% ../nbs/state.ipynb #ba1203c4
 class _Removals(Database):
     "How clips leave for good."
     def forget(self, video_id: str) -> bool:
@@ -190,11 +190,16 @@ class _Removals(Database):
             known = [self._run(f"DELETE FROM {table} WHERE video_id = ?", video_id).rowcount for table in ("items", "records")]
             self._run("INSERT OR IGNORE INTO purged VALUES (?, ?)", video_id, now().isoformat())
         return any(known)
+    def keep_only(self, video_ids: Iterable[str], stage: str) -> None:
+        "Drop the rows of a stage for all clips but these: they are not there any more."
+        kept = set(video_ids)
+        gone = [(i, stage) for (i,) in self._run("SELECT video_id FROM items WHERE stage = ?", stage) if i not in kept]
+        self._run_all("DELETE FROM items WHERE video_id = ? AND stage = ?", gone)
     def purged(self) -> set[str]:
         "Ids of the clips that were removed for good."
         return {row[0] for row in self._run("SELECT video_id FROM purged")}
 
-# %% ../nbs/state.ipynb #8442547e
+# %% ../nbs/state.ipynb #f0ffedae
 class _Records(Database):
     "What the sources say of clips."
     def save_records(self, records: Iterable[dict[str, Any]]) -> None:
@@ -204,7 +209,7 @@ class _Records(Database):
         "All records by their ids."
         return {video_id: json.loads(text) for video_id, text in self._run("SELECT video_id, record FROM records")}
 
-# %% ../nbs/state.ipynb #934fc8c8
+# %% ../nbs/state.ipynb #810cbdc4
 class _Cursors(Database):
     "Places where listings stopped."
     def read_cursor(self, name: str) -> dict[str, Any] | None:
@@ -218,7 +223,7 @@ class _Cursors(Database):
         "Let a listing begin anew."
         self._run("DELETE FROM cursors WHERE name = ?", name)
 
-# %% ../nbs/state.ipynb #c8f981ce
+# %% ../nbs/state.ipynb #bac1837d
 class _Spending(Database):
     "What was spent of allowances."
     def spent(self, bucket: str, day: str) -> int:
@@ -229,18 +234,18 @@ class _Spending(Database):
         sql = "INSERT INTO spent VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET units = units + excluded.units RETURNING units"
         return self._run(sql, bucket, day, units).fetchone()[0]
 
-# %% ../nbs/state.ipynb #ac91600f
+# %% ../nbs/state.ipynb #8fc1a98c
 class State(_Changes, _Views, _Counts, _Recovery, _Retries, _Removals, _Records, _Cursors, _Spending):
     "What has happened to each clip in each stage of a workspace."
 
-# %% ../nbs/state.ipynb #a0398227
+# %% ../nbs/state.ipynb #289566db
 def open_state(
     workspace: Workspace,   # whose state is wanted
 ) -> State:                 # to be used in a `with` statement
     "The state of a workspace."
     return State(workspace.state)
 
-# %% ../nbs/state.ipynb #57548ea8
+# %% ../nbs/state.ipynb #b64e5e8f
 @contextmanager
 def working(
     workspace: Workspace,    # where the stage works
