@@ -199,8 +199,9 @@ def _no_picture(path: str | Path) -> MediaError:
 # %% ../nbs/media.ipynb #07bcbf28
 class _Picker:
     "Picks the frames at even times from those that come."
-    def __init__(self, fps: float, max_frames: int):
+    def __init__(self, container: Any, fps: float, max_frames: int):
         self.fps, self.n_left, self.start, self.step = fps, max_frames, None, 0
+        self.stamp = "dts" if container.format.name == "avi" else "pts"
 
     def position(self, time: float) -> float:
         "A time in steps of 1 / fps since the first frame; a frame may be a rounding error early."
@@ -208,15 +209,17 @@ class _Picker:
 
     def is_idle(self, packet: Any) -> bool:
         "Whether a packet is shown too early to be picked."
-        return self.start is not None and packet.pts is not None and self.position(float(packet.pts * packet.time_base)) < self.step
+        if self.start is None or packet.pts is None or self.stamp == "dts": return False
+        return self.position(float(packet.pts * packet.time_base)) < self.step
 
     def time(self, frame: Any) -> float | None:
         "The time of a frame since the first (s), if it is picked."
-        if frame.time is None or not self.n_left: return None
-        if self.start is None: self.start = frame.time
-        if (position := self.position(frame.time)) < self.step: return None
+        if (stamp := getattr(frame, self.stamp)) is None or not self.n_left: return None
+        time = float(stamp * frame.time_base)
+        if self.start is None: self.start = time
+        if (position := self.position(time)) < self.step: return None
         self.step, self.n_left = int(position) + 1, self.n_left - 1
-        return frame.time - self.start
+        return time - self.start
 
 # %% ../nbs/media.ipynb #c29bd61d
 def read_frames(
@@ -231,7 +234,7 @@ def read_frames(
     with _opened(path, limits) as container:
         video, _ = _streams(container)
         if video is None: raise MediaError(f"{Path(path).name}: has no moving pictures", reason="no_frames")
-        picker, scaler = _Picker(fps, max_frames), VideoReformatter()
+        picker, scaler = _Picker(container, fps, max_frames), VideoReformatter()
         for frame in _decoded(container, {video}, limits, is_idle=picker.is_idle):
             if (time := picker.time(frame)) is not None: yield time, _upright(frame, scaler, size)
             if not picker.n_left: return
@@ -297,7 +300,7 @@ def read_clip(
         video, audio = _streams(container)
         if audio is None: raise MediaError(f"{Path(path).name}: has no audio stream", reason="no_audio")
         if video is None: raise MediaError(f"{Path(path).name}: has no moving pictures", reason="no_frames")
-        picker, scaler, sound, picked, wanted = _Picker(fps, max_frames), VideoReformatter(), _Mono(sr), {}, {video, audio}
+        picker, scaler, sound, picked, wanted = _Picker(container, fps, max_frames), VideoReformatter(), _Mono(sr), {}, {video, audio}
         for frame in _decoded(container, wanted, limits, is_idle=picker.is_idle):
             if isinstance(frame, av.AudioFrame): sound.add(frame)
             elif (time := picker.time(frame)) is not None: picked[time] = keep(_upright(frame, scaler))
