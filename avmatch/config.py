@@ -69,9 +69,10 @@ class IngestConfig:
     published_after: str = ""         # youtube: not older than this day, such as 2026-01-31
     published_before: str = ""        # youtube: older than this day
     window_days: int = 0              # youtube: the time between is searched so many days at a time (0: all at once)
-    max_results: int = 50             # youtube: how many results are looked at
+    max_results: int = 50             # youtube: how many results of each query and each channel are looked at
     searches_a_day: int = 100         # youtube: the key's allowance of searches, one for each page
     units_a_day: int = 10_000         # youtube: its allowance of units, for everything else
+    max_age: float = 0.0              # youtube: days after which lists and counts are asked for again (0: never)
     api_url: str = ""                 # youtube: another address of the API (a test server)
     video_url: str = "https://www.youtube.com/watch?v={video_id}"  # youtube: address of a video's page
     format: str = "bv*[ext=mp4]+ba[ext=m4a]/b[ext=mp4]"  # downloads: yt-dlp's format selection

@@ -27,6 +27,7 @@ _UNWANTED = {
     "no_duration": Failure("says nothing about its length", False, "give its length in the table of clips if you know it"),
     "too_long": Failure("is longer than asked for", False, "raise ingest.max_duration to keep longer clips"),
     "duplicate_id": Failure("has the same name as another", False, "rename one of the files, or give ids in the table of clips"),
+    "bad_row": Failure("has a row in the table of clips that cannot be used", False, "mend the row; its detail says what is wrong with it"),
     "purged": Failure("was removed by `avmatch purge`", False, ""),
     "no_audio": Failure("has no sound", False, ""),
     "silent": Failure("has a sound that is silent all along", False, "lower process.silence_db if quiet clips are wanted"),

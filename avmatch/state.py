@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FORMAT', 'now', 'content_hash', 'Database', 'Item', 'State', 'open_state', 'working']
 
-# %% ../nbs/state.ipynb #a47e786a
+# %% ../nbs/state.ipynb #e64d6857
 import hashlib
 import json
 import logging
@@ -24,21 +24,21 @@ from .config import ArtifactError, AvmatchError, MediaError
 from .failures import FAILURES
 from .workspace import Workspace
 
-# %% ../nbs/state.ipynb #634a08a3
+# %% ../nbs/state.ipynb #7bb49d65
 def now() -> datetime:   # aware, in UTC, whole seconds
     "The time to be written into artifacts: the clock's, or that of SOURCE_DATE_EPOCH."
     epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
     moment = datetime.fromtimestamp(int(epoch), timezone.utc) if epoch.isdigit() else datetime.now(timezone.utc)
     return moment.replace(microsecond=0)
 
-# %% ../nbs/state.ipynb #ce553a75
+# %% ../nbs/state.ipynb #69c30c32
 def content_hash(
     path: str | Path,   # a file
 ) -> str:               # 64 hexadecimal digits: the SHA-256 of its bytes
     "What identifies the content of a file."
     with open(path, "rb") as file: return hashlib.file_digest(file, "sha256").hexdigest()
 
-# %% ../nbs/state.ipynb #8a4ed974
+# %% ../nbs/state.ipynb #fc001887
 FORMAT = 1
 _TABLES = """
 CREATE TABLE IF NOT EXISTS items (
@@ -53,7 +53,7 @@ CREATE TABLE IF NOT EXISTS spent (bucket TEXT, day TEXT, units INTEGER NOT NULL,
 CREATE TABLE IF NOT EXISTS purged (video_id TEXT PRIMARY KEY, purged_at TEXT NOT NULL) WITHOUT ROWID;
 """
 
-# %% ../nbs/state.ipynb #27857db1
+# %% ../nbs/state.ipynb #374d83e6
 class Database:
     "An open state file; every change is on the disk when its method returns."
     def __init__(
@@ -78,7 +78,7 @@ class Database:
             self.connection.execute("BEGIN IMMEDIATE")
             self.connection.executemany(sql, rows)
 
-# %% ../nbs/state.ipynb #7615e965
+# %% ../nbs/state.ipynb #7b55a16c
 @dataclass(frozen=True)
 class Item:
     "What is known of a clip in a stage."
@@ -94,7 +94,7 @@ class Item:
     versions: dict[str, str]  # package -> version
     result: dict[str, Any]    # what the stage found out
 
-# %% ../nbs/state.ipynb #472e416d
+# %% ../nbs/state.ipynb #d783004f
 _COLUMNS = tuple(f.name for f in fields(Item))
 
 def _item(row: Sequence[Any]) -> Item:
@@ -102,7 +102,7 @@ def _item(row: Sequence[Any]) -> Item:
     known = dict(zip(_COLUMNS, row, strict=True))
     return Item(**known | {name: json.loads(known[name]) for name in ("versions", "result")})
 
-# %% ../nbs/state.ipynb #e43dd776
+# %% ../nbs/state.ipynb #eef6b7dd
 def _versions() -> str:
     "The packages whose version may change what a stage finds, as JSON."
     from importlib.metadata import PackageNotFoundError, version
@@ -112,7 +112,7 @@ def _versions() -> str:
         except PackageNotFoundError: found[name] = "unknown"
     return json.dumps(found)
 
-# %% ../nbs/state.ipynb #e6b93fc5
+# %% ../nbs/state.ipynb #4f2a05ce
 _START = """
 INSERT INTO items (video_id, stage, state, attempts, started_at, updated_at) VALUES (?1, ?2, 'running', 1, ?3, ?3)
 ON CONFLICT DO UPDATE SET state = 'running', reason = '', detail = '', attempts = attempts + 1, started_at = ?3, updated_at = ?3"""
@@ -120,7 +120,7 @@ _END = """
 INSERT INTO items (video_id, stage, state, reason, detail, updated_at, inputs, versions, result) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
 ON CONFLICT DO UPDATE SET state = ?3, reason = ?4, detail = ?5, updated_at = ?6, inputs = ?7, versions = ?8, result = ?9"""
 
-# %% ../nbs/state.ipynb #941ce38c
+# %% ../nbs/state.ipynb #5a2766d7
 class _Changes(Database):
     "How the rows change."
     def add(self, video_ids: Iterable[str], stage: str) -> None:
@@ -141,7 +141,7 @@ class _Changes(Database):
         kept = json.dumps(result, ensure_ascii=False, allow_nan=False)
         self._run(_END, video_id, stage, state, reason, detail, now().isoformat(), inputs, _versions(), kept)
 
-# %% ../nbs/state.ipynb #99fe254e
+# %% ../nbs/state.ipynb #665e1c0c
 class _Views(Database):
     "How the rows are read."
     def get(self, video_id: str, stage: str) -> Item | None:
@@ -154,7 +154,7 @@ class _Views(Database):
         where = f"WHERE {' AND '.join(f'{k} = ?' for k in wanted)}" if wanted else ""
         return [_item(row) for row in self._run(f"SELECT {', '.join(_COLUMNS)} FROM items {where} ORDER BY stage, video_id", *wanted.values())]
 
-# %% ../nbs/state.ipynb #6c2de6fa
+# %% ../nbs/state.ipynb #1064c24c
 class _Counts(Database):
     "How many rows are alike."
     def table(self) -> list[dict[str, Any]]:
@@ -162,7 +162,7 @@ class _Counts(Database):
         rows = self._run("SELECT stage, state, reason, count(*), sum(attempts) FROM items GROUP BY stage, state, reason")
         return [dict(zip(("stage", "state", "reason", "clips", "attempts"), row, strict=True)) for row in rows]
 
-# %% ../nbs/state.ipynb #e02c924d
+# %% ../nbs/state.ipynb #542e2879
 class _Recovery(Database):
     "How what a dead process left is taken up."
     def recover(self, stage: str) -> int:
@@ -170,7 +170,7 @@ class _Recovery(Database):
         sql = "UPDATE items SET state = 'pending', updated_at = ? WHERE stage = ? AND state = 'running'"
         return self._run(sql, now().isoformat(), stage).rowcount
 
-# %% ../nbs/state.ipynb #7b6f584a
+# %% ../nbs/state.ipynb #c0b193f6
 class _Retries(Database):
     "How clips that were left out get another turn."
     def reset(self, *, reason: str, stage: str = "") -> list[str]:
@@ -180,7 +180,7 @@ class _Retries(Database):
                "WHERE state = 'skipped' AND reason = ?2 AND (?3 = '' OR stage = ?3) RETURNING video_id")
         return sorted({row[0] for row in self._run(sql, now().isoformat(), reason, stage).fetchall()})
 
-# %% ../nbs/state.ipynb #ba1203c4
+# %% ../nbs/state.ipynb #82dd81b4
 class _Removals(Database):
     "How clips leave for good."
     def forget(self, video_id: str) -> bool:
@@ -195,11 +195,14 @@ class _Removals(Database):
         kept = set(video_ids)
         gone = [(i, stage) for (i,) in self._run("SELECT video_id FROM items WHERE stage = ?", stage) if i not in kept]
         self._run_all("DELETE FROM items WHERE video_id = ? AND stage = ?", gone)
+    def wipe(self) -> None:
+        "Overwrite what was removed, so that no trace of it stays in the file."
+        self.connection.executescript("VACUUM; PRAGMA wal_checkpoint(TRUNCATE)")
     def purged(self) -> set[str]:
         "Ids of the clips that were removed for good."
         return {row[0] for row in self._run("SELECT video_id FROM purged")}
 
-# %% ../nbs/state.ipynb #f0ffedae
+# %% ../nbs/state.ipynb #a50f94d3
 class _Records(Database):
     "What the sources say of clips."
     def save_records(self, records: Iterable[dict[str, Any]]) -> None:
@@ -209,7 +212,7 @@ class _Records(Database):
         "All records by their ids."
         return {video_id: json.loads(text) for video_id, text in self._run("SELECT video_id, record FROM records")}
 
-# %% ../nbs/state.ipynb #810cbdc4
+# %% ../nbs/state.ipynb #1c2a250f
 class _Cursors(Database):
     "Places where listings stopped."
     def read_cursor(self, name: str) -> dict[str, Any] | None:
@@ -223,7 +226,7 @@ class _Cursors(Database):
         "Let a listing begin anew."
         self._run("DELETE FROM cursors WHERE name = ?", name)
 
-# %% ../nbs/state.ipynb #bac1837d
+# %% ../nbs/state.ipynb #a8955a39
 class _Spending(Database):
     "What was spent of allowances."
     def spent(self, bucket: str, day: str) -> int:
@@ -234,18 +237,18 @@ class _Spending(Database):
         sql = "INSERT INTO spent VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET units = units + excluded.units RETURNING units"
         return self._run(sql, bucket, day, units).fetchone()[0]
 
-# %% ../nbs/state.ipynb #8fc1a98c
+# %% ../nbs/state.ipynb #a5d99c89
 class State(_Changes, _Views, _Counts, _Recovery, _Retries, _Removals, _Records, _Cursors, _Spending):
     "What has happened to each clip in each stage of a workspace."
 
-# %% ../nbs/state.ipynb #289566db
+# %% ../nbs/state.ipynb #0c601134
 def open_state(
     workspace: Workspace,   # whose state is wanted
 ) -> State:                 # to be used in a `with` statement
     "The state of a workspace."
     return State(workspace.state)
 
-# %% ../nbs/state.ipynb #b64e5e8f
+# %% ../nbs/state.ipynb #c9e9a9d7
 @contextmanager
 def working(
     workspace: Workspace,    # where the stage works
