@@ -39,7 +39,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=" + settings["min_python"],
     install_requires=shlex.split(settings["requirements"]),
-    extras_require={name: shlex.split(settings[f"{name}_requirements"]) for name in ("clap", "clip", "tensorboard", "dev")},
+    extras_require={name: shlex.split(settings[f"{name}_requirements"]) for name in ("clap", "clip", "parquet", "tensorboard", "dev")},
     packages=find_packages(include=["avmatch", "avmatch.*"]),
     package_data={"avmatch": ["ui/*", "data/*"]},  # the page's static files and small generated tables
     cmdclass={"build_py": BuildWithNotebooks},

@@ -17,9 +17,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from .config import ArtifactError, AudioFeaturesConfig, Config, ConfigError, MediaError, WeightsError
-from .sequences import Timed, check_rows, count_seconds, features_meta, is_newer, load_meta, pool_rows, start_folder, to_seconds
+from .sequences import Timed, check_rows, count_seconds, encode_clips, features_meta, load_meta, pool_rows, to_seconds
 from .weights import WEIGHTS, find_weights, get_weights
-from .workspace import Workspace, load_manifest, save_counts, save_json, write_atomic
+from .workspace import Workspace, load_manifest, save_counts, write_atomic
 
 # %% ../nbs/02_audio_features.ipynb #d70b0a50
 class AudioEncoder(Protocol):
@@ -185,6 +185,7 @@ def load_audio_features(
 # %% ../nbs/02_audio_features.ipynb #93b7afd9
 def _save_rows(path: Path, features: np.ndarray) -> None:
     "Write one clip's features, whole or not at all."
+    if not np.isfinite(features).all(): raise MediaError(f"{path.stem}: its features are not all finite numbers", reason="bad_features")
     buffer = io.BytesIO()
     np.save(buffer, features, allow_pickle=False)
     write_atomic(path, buffer.getvalue())
@@ -195,17 +196,13 @@ def run_audio_features(
     workspace: Workspace,          # where the stages leave their work
 ) -> dict[str, Any]:               # counts of the stage
     "Encode the sound of every clip of the manifest."
-    from tqdm.auto import tqdm
-    settings, entries, skipped = config.audio_features, load_manifest(workspace), []
-    encoders, folder = get_audio_encoders(settings), workspace.audio_features
+    settings = config.audio_features
+    encoders = get_audio_encoders(settings)
+    def encode(entry: dict[str, Any]) -> Path:
+        path = workspace.audio_features / f"{entry['video_id']}.npy"
+        _save_rows(path, encode_track(encoders, workspace.resolve(entry["audio_path"]), per_second=settings.per_second))
+        return path
     meta = features_meta(encoders, per_second=settings.per_second)
-    start_folder(folder, meta, keep={e["video_id"] for e in entries})
-    for entry in tqdm(entries, desc="audio features", unit="clip", delay=2):
-        path, sound = folder / f"{entry['video_id']}.npy", workspace.resolve(entry["audio_path"])
-        if is_newer(path, sound): continue
-        try: _save_rows(path, encode_track(encoders, sound, per_second=settings.per_second))
-        except MediaError as e: skipped.append({"video_id": entry["video_id"], "reason": e.reason, "detail": str(e)})
-    save_json(folder / "skipped.json", skipped)
-    counts = {"clips": len(entries) - len(skipped), "skipped": len(skipped), "encoder": meta["encoder"], "dim": meta["dim"]}
+    counts = encode_clips(load_manifest(workspace), encode, stage="audio_features", meta=meta, workspace=workspace)
     save_counts(workspace, "audio_features", counts)
     return counts

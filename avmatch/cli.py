@@ -4,15 +4,14 @@
 
 # %% auto #0
 __all__ = ['read_config', 'run_command', 'recommend_command', 'evaluate_command', 'inspect_command', 'serve_command',
-           'weights_command', 'Finding', 'diagnose', 'doctor_command', 'make_parser', 'main']
+           'weights_command', 'doctor_command', 'make_parser', 'main']
 
 # %% ../nbs/cli.ipynb #7b928597
 import argparse
 import json
-import shutil
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from . import __version__
@@ -70,9 +69,10 @@ def recommend_command(
     else: print("\n".join(_answer_lines(i, r) for i, r in enumerate(found, start=1)))
 
 def _answer_lines(place: int, answer: Any) -> str:
-    "An answer as a line for the terminal, and its reason as another."
+    "An answer as a line for the terminal; below it its reason, and by whom it is and on which terms."
     line = f"{place:3}  {answer.score:6.3f}  {answer.audio_id:16}  {answer.title or ''}".rstrip()
-    return f"{line}\n{'':13}{answer.reason}" if answer.reason else line
+    terms = " · ".join(filter(None, (answer.credit, answer.licence, answer.link)))
+    return f"\n{'':13}".join(filter(None, (line, answer.reason, terms)))
 
 # %% ../nbs/cli.ipynb #2f18d5f8
 def evaluate_command(
@@ -131,84 +131,17 @@ def _weights_line(row: dict[str, Any]) -> str:
     there = f"there, {row['size_mb']} MB" if row["there"] else f"not there; `avmatch weights get {row['name']}` fetches them"
     return f"{row['name']}: {there}\n  licence  {row['licence']}\n  source   {row['source']}"
 
-# %% ../nbs/cli.ipynb #f6010703
-@dataclass(frozen=True)
-class Finding:
-    "One thing that the doctor looked at."
-    name: str               # what was looked at
-    ok: bool                # whether it is well
-    detail: str             # what was found
-    remedy: str = ""        # what to do if it is not well
-    needed_for: str = "everything"
-
-def _package(name: str, remedy: str = "pip install --upgrade avmatch") -> Finding:
-    "Whether a package can be imported, and in which version."
-    import importlib
-    try: module = importlib.import_module(name)
-    except Exception as e: return Finding(name, False, f"{type(e).__name__}: {e}", remedy)
-    return Finding(name, True, str(getattr(module, "__version__", "installed")))
-
-# %% ../nbs/cli.ipynb #b4ec9e34
-def _program(names: Sequence[str], remedy: str) -> Finding:
-    "Whether one of some programs is on the path."
-    found = next((n for n in names if shutil.which(n)), None)
-    return Finding(" or ".join(names), bool(found), f"{found} is on the path" if found else "not on the path", remedy, "--source youtube")
-
-# %% ../nbs/cli.ipynb #f10c5f15
-def _video_weights() -> Finding:
-    "Whether the weights of the default video encoder open."
-    try:
-        from avmatch.video_features import get_video_encoders
-        get_video_encoders(load_config().video_features)
-    except Exception as e: return Finding("video weights", False, str(e), "pip install --upgrade avmatch")
-    return Finding("video weights", True, load_config().video_features.encoder)
-
-# %% ../nbs/cli.ipynb #28829604
-def _audio_weights() -> Finding:
-    "Which weights of audio encoders are in the cache, and whether they are whole."
-    from avmatch.weights import WEIGHTS, find_weights, verify_weights
-    there = [name for name in WEIGHTS if find_weights(name)]
-    try:
-        for name in there: verify_weights(name)
-    except AvmatchError as e: return Finding("weights", False, str(e), "delete the file, then avmatch weights get")
-    missing = [name for name in WEIGHTS if name not in there]
-    detail = "; ".join(filter(None, [f"there: {', '.join(there)}" if there else "", f"not fetched: {', '.join(missing)}" if missing else ""]))
-    return Finding("weights", not missing, detail, "avmatch weights get", "the best audio encoders")
-
-# %% ../nbs/cli.ipynb #3619b3af
-def diagnose(
-    workspace: Workspace,       # its disk is looked at
-) -> list[Finding]:             # in the order they are printed
-    "Look at everything avmatch needs, and say what to do about what is missing."
-    import os
-    free = shutil.disk_usage(next(p for p in (workspace.root, *workspace.root.parents) if p.exists())).free / 1e9
-    key = bool(os.environ.get("YOUTUBE_API_KEY"))
-    return [
-        *(_package(name) for name in ("torch", "onnxruntime", "librosa", "cv2", "av", "faiss", "fastapi", "papermill", "yt_dlp", "googleapiclient")),
-        _video_weights(),
-        _audio_weights(),
-        Finding("disk", free > 2, f"{free:.1f} GB free", "free some space, or give --workspace on another disk"),
-        Finding("YOUTUBE_API_KEY", key, "set" if key else "not set", "set it to a key of the YouTube Data API v3", "--source youtube"),
-        _program(["ffmpeg"], "install ffmpeg; without it only formats that need no merging are downloaded"),
-        _program(["deno", "node", "bun", "qjs"], "install deno or node 22; yt-dlp needs one to read YouTube's player"),
-    ]
-
 # %% ../nbs/cli.ipynb #859a0796
 def doctor_command(
-    args: argparse.Namespace,   # workspace, json
+    args: argparse.Namespace,   # workspace, settings, network, json
 ) -> None:
     "Print the findings; fail if something that is always needed is missing."
-    findings = diagnose(Workspace(args.workspace))
+    from avmatch.doctor import diagnose, finding_line
+    findings = diagnose(Workspace(args.workspace), read_config(args), network=args.network)
     if args.json: print(json.dumps([asdict(f) for f in findings], indent=2))
-    else: print("\n".join(_finding_line(f) for f in findings))
+    else: print("\n".join(finding_line(f) for f in findings))
     bad = [f.name for f in findings if not f.ok and f.needed_for == "everything"]
     if bad: raise AvmatchError(f"not ready: {', '.join(bad)}")
-
-# %% ../nbs/cli.ipynb #ef2249d7
-def _finding_line(finding: Finding) -> str:
-    "A finding as a line for the terminal."
-    if finding.ok: return f"ok       {finding.name}: {finding.detail}"
-    return f"missing  {finding.name}: {finding.detail}; {finding.remedy} (needed for {finding.needed_for})"
 
 # %% ../nbs/cli.ipynb #6638da67
 def make_parser() -> argparse.ArgumentParser:  # knows every command
@@ -243,8 +176,10 @@ def _add_other_commands(add) -> None:
     inspect = add("inspect", inspect_command)
     inspect.add_argument("video_id", nargs="?", default="", help="a held-out clip (default: the first)")
     for command in (recommend, inspect): command.add_argument("--top-k", type=int, default=5, metavar="N", help="how many answers (default: 5)")
-    for command in (recommend, add("evaluate", evaluate_command), add("doctor", doctor_command)):
+    doctor = add("doctor", doctor_command)
+    for command in (recommend, add("evaluate", evaluate_command), doctor):
         command.add_argument("--json", action="store_true", help="print JSON")
+    doctor.add_argument("--network", action="store_true", help="also ask YouTube whether it accepts the key")
     serve = add("serve", serve_command)
     serve.add_argument("--host", default="", help="address to listen on (default: 127.0.0.1)")
     serve.add_argument("--port", type=int, default=0, help="port to listen on (default: 8000)")

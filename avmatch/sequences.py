@@ -4,19 +4,22 @@
 
 # %% auto #0
 __all__ = ['Timed', 'count_seconds', 'to_seconds', 'pool_rows', 'features_meta', 'columns_of', 'load_meta', 'check_rows',
-           'start_folder', 'is_newer', 'skipped_ids']
+           'start_folder', 'is_newer', 'skipped_ids', 'encode_clips']
 
 # %% ../nbs/sequences.ipynb #8c3f852b
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .config import ArtifactError
-from .workspace import load_json, save_json
+from .config import ArtifactError, MediaError
+from .failures import skip
+from .state import State, working
+from .workspace import Workspace, load_json, save_json
 
 # %% ../nbs/sequences.ipynb #1a27ec06
 @dataclass(frozen=True)
@@ -143,3 +146,57 @@ def skipped_ids(
     "The clips that a feature stage could not encode."
     path = folder / "skipped.json"
     return {s["video_id"] for s in load_json(path, command="avmatch run")} if path.exists() else set()
+
+# %% ../nbs/sequences.ipynb #670cde75
+def _inputs(video_id: str, meta: dict[str, Any], state: State) -> str:
+    "A hash of what the features of a clip are made from."
+    made = state.get(video_id, "process")
+    return sha256(json.dumps([made.inputs if made else "", meta], sort_keys=True).encode()).hexdigest()[:16]
+
+# %% ../nbs/sequences.ipynb #c2815b54
+def _in_threads(job: Callable[[Any], Any], items: Iterable[Any], n_threads: int) -> Iterator[Any]:
+    "What a job gives for each item, in order; when stopped, what has not begun is not done."
+    from concurrent.futures import ThreadPoolExecutor
+    with ThreadPoolExecutor(n_threads) as pool:
+        waiting = [pool.submit(job, item) for item in items]
+        try: yield from (future.result() for future in waiting)
+        finally:
+            for future in waiting: future.cancel()
+
+# %% ../nbs/sequences.ipynb #2bd39b9b
+def encode_clips(
+    entries: Sequence[dict[str, Any]],          # of the manifest
+    encode: Callable[[dict[str, Any]], Path],   # encodes the clip of an entry, and tells which file it wrote
+    *,
+    stage: str,                                 # audio_features or video_features
+    meta: dict[str, Any],                       # of the encoders, as features_meta made it
+    workspace: Workspace,                       # where the stages leave their work
+    n_threads: int = 1,                         # clips encoded at the same time
+) -> dict[str, Any]:                            # counts: clips, skipped, encoder, dim
+    "Encode the clips that are not encoded yet, and note in the state how it went."
+    from tqdm.auto import tqdm
+    folder, ids = getattr(workspace, stage), [e["video_id"] for e in entries]
+    with working(workspace, stage) as state:
+        start_folder(folder, meta, keep=set(ids))
+        state.keep_only(ids, stage)
+        state.add(ids, stage)
+        inputs = {i: _inputs(i, meta, state) for i in ids}
+        todo = [e for e in entries if not _is_settled(e["video_id"], stage, inputs[e["video_id"]], state, folder)]
+        turns = _in_threads(lambda e: _take_turn(e["video_id"], stage, lambda: encode(e), inputs[e["video_id"]], state), todo, n_threads)
+        for _ in tqdm(turns, total=len(todo), desc=stage.replace("_", " "), unit="clip", delay=2): pass
+        skipped = [skip(i.video_id, MediaError(i.detail, reason=i.reason)) for i in state.items(stage, "skipped")]
+    save_json(folder / "skipped.json", skipped)
+    return {"clips": len(entries) - len(skipped), "skipped": len(skipped), "encoder": meta["encoder"], "dim": meta["dim"]}
+
+# %% ../nbs/sequences.ipynb #0e3d8019
+def _is_settled(video_id: str, stage: str, inputs: str, state: State, folder: Path) -> bool:
+    "Whether a clip is encoded, or cannot be, and nothing has changed since."
+    item = state.get(video_id, stage)
+    if item is None or item.inputs != inputs: return False
+    return item.state == "skipped" or item.state == "done" and (folder / item.result["file"]).exists()
+
+def _take_turn(video_id: str, stage: str, encode: Callable[[], Path], inputs: str, state: State) -> None:
+    "Encode a clip and note how it went."
+    state.start(video_id, stage)
+    try: state.finish(video_id, stage, inputs=inputs, result={"file": encode().name})
+    except MediaError as e: state.skip(video_id, stage, e, inputs=inputs)

@@ -8,7 +8,7 @@ __all__ = ['VIDEO_ENCODERS', 'register_video_encoder', 'get_video_encoders', 'jo
 
 # %% ../nbs/03_video_features.ipynb #10c2f582
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from .config import ArtifactError, Config, ConfigError, MediaError, VideoFeaturesConfig
-from .sequences import Timed, check_rows, count_seconds, features_meta, is_newer, load_meta, pool_rows, start_folder, to_seconds
+from .sequences import Timed, check_rows, count_seconds, encode_clips, features_meta, load_meta, pool_rows, to_seconds
 from .video_encoders import VideoEncoder
-from .workspace import Workspace, load_manifest, save_counts, save_json, write_atomic
+from .workspace import Workspace, load_manifest, save_counts, write_atomic
 
 # %% ../nbs/03_video_features.ipynb #905a56cd
 VIDEO_ENCODERS: dict[str, Callable[[VideoFeaturesConfig], VideoEncoder]] = {}
@@ -152,6 +152,7 @@ def load_video_features(
 def _save_rows(path: Path, features: np.ndarray) -> None:
     "Write one clip's features, whole or not at all."
     import torch
+    if not np.isfinite(features).all(): raise MediaError(f"{path.stem}: its features are not all finite numbers", reason="bad_features")
     buffer = io.BytesIO()
     torch.save(torch.from_numpy(features), buffer)
     write_atomic(path, buffer.getvalue())
@@ -165,26 +166,15 @@ def _read_images(folder: Path) -> list[np.ndarray]:
     return [cv2.cvtColor(i, cv2.COLOR_BGR2RGB) for i in images]
 
 # %% ../nbs/03_video_features.ipynb #c26e9c12
-def _encode_entry(entry: dict[str, Any], encoders: Sequence[VideoEncoder], config: Config, workspace: Workspace) -> dict[str, Any] | None:
-    "Encode one clip of the manifest and save it; what to say where that cannot be done."
+def _encode_entry(entry: dict[str, Any], encoders: Sequence[VideoEncoder], config: Config, workspace: Workspace) -> Path:
+    "Encode one clip of the manifest and save it; the file."
     read = any(e.reads == "frames" for e in encoders)
-    try:
-        images = _read_images(workspace.resolve(entry["frames_dir"])) if read else []
-        features = encode_clip(encoders, images, fps=config.process.fps, path=workspace.resolve(entry["video_path"]),
-                               per_second=config.video_features.per_second)
-    except MediaError as e: return {"video_id": entry["video_id"], "reason": e.reason, "detail": str(e)}
-    _save_rows(workspace.video_features / f"{entry['video_id']}.pt", features)
-    return None
-
-# %% ../nbs/03_video_features.ipynb #21023fe8
-def _in_threads(job: Callable[[Any], Any], items: Sequence[Any], n_threads: int = 2) -> Iterator[Any]:
-    "What a job gives for each item, in order; when stopped, what has not begun is not done."
-    from concurrent.futures import ThreadPoolExecutor
-    with ThreadPoolExecutor(n_threads) as pool:
-        waiting = [pool.submit(job, item) for item in items]
-        try: yield from (future.result() for future in waiting)
-        finally:
-            for future in waiting: future.cancel()
+    images = _read_images(workspace.resolve(entry["frames_dir"])) if read else []
+    features = encode_clip(encoders, images, fps=config.process.fps, path=workspace.resolve(entry["video_path"]),
+                           per_second=config.video_features.per_second)
+    path = workspace.video_features / f"{entry['video_id']}.pt"
+    _save_rows(path, features)
+    return path
 
 # %% ../nbs/03_video_features.ipynb #f6c9511b
 def run_video_features(
@@ -192,15 +182,10 @@ def run_video_features(
     workspace: Workspace,     # where the stages leave their work
 ) -> dict[str, Any]:          # counts of the stage
     "Encode every clip of the manifest."
-    from tqdm.auto import tqdm
-    settings, entries, folder = config.video_features, load_manifest(workspace), workspace.video_features
+    settings = config.video_features
     encoders = get_video_encoders(settings)
     meta = features_meta([_kept(e, settings.per_second) for e in encoders], per_second=settings.per_second)
-    start_folder(folder, meta, keep={e["video_id"] for e in entries})
-    todo = [e for e in entries if not is_newer(folder / f"{e['video_id']}.pt", workspace.resolve(e["frames_dir"]))]
-    told = _in_threads(lambda entry: _encode_entry(entry, encoders, config, workspace), todo)
-    skipped = [note for note in tqdm(told, total=len(todo), desc="video features", unit="clip", delay=2) if note]
-    save_json(folder / "skipped.json", skipped)
-    counts = {"clips": len(entries) - len(skipped), "skipped": len(skipped), "encoder": meta["encoder"], "dim": meta["dim"]}
+    counts = encode_clips(load_manifest(workspace), lambda entry: _encode_entry(entry, encoders, config, workspace),
+                          stage="video_features", meta=meta, workspace=workspace, n_threads=2)
     save_counts(workspace, "video_features", counts)
     return counts

@@ -251,8 +251,10 @@ class YouTubeSource:
     "Short videos found on YouTube."
     config: IngestConfig                       # what is looked for
     state: State                               # of the workspace: what is known already
+    download: Callable[[str, Path], None] | None = None   # brings the video of a link; None: at no special pace
     api: YouTubeAPI | None = None              # whom to ask; None: YouTube, by Google's client
     clock: Callable[[], datetime] = utc_now    # tells the time, aware
+    stopped: QuotaError | None = None          # why records() tells less than there is
     def __post_init__(self):
         if self.api is None: self.api = GoogleAPI(self.config, make_ledger(self.state, self.config, clock=self.clock))
     @cached_property
@@ -263,19 +265,17 @@ class YouTubeSource:
         "The videos listed so far, each once."
         return list(dict.fromkeys(i for ids in listed_ids(self.plan, self.state, self.config).values() for i in ids))
     def records(self) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
-        "Everything the settings ask for; QuotaError if that takes more than one day."
-        stop, today = None, self.clock()
+        "Everything the settings ask for, or what of it is known when an allowance ends; `stopped` then holds the error."
+        today, self.stopped = self.clock(), None
         try: read_feeds(self.api, self.plan, self.state, self.config, today=today)
-        except QuotaError as e: stop = e
-        read_details(self.api, missing_details(self.ids(), self.state, self.config, today=today), self.state, self.config)
-        if stop: raise stop
-        return self.known()
-    def known(self) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
-        "Records, and what is left out, of the videos whose details are there; nobody is asked."
+        except QuotaError as e: self.stopped = e
+        try: read_details(self.api, missing_details(self.ids(), self.state, self.config, today=today), self.state, self.config)
+        except QuotaError as e: self.stopped = e
         return known_videos(self.ids(), self.state)
     def fetch(self, record: dict[str, Any], path: Path) -> None:
         "Download the video, if it is not there."
         if path.exists(): return
+        if self.download: return self.download(record["link"], path)
         from avmatch.download import download
         download(record["link"], path, self.config)
 

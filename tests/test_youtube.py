@@ -20,7 +20,7 @@ from avmatch.quota import SEARCH, UNITS, make_ledger
 from avmatch.records import RECORD_FIELDS, check_record, validate_record
 from avmatch.state import open_state
 from avmatch.workspace import Workspace
-from avmatch.youtube import YouTubeSource, dry_run_cost, feeds, read_duration, youtube_record
+from avmatch.youtube import YouTubeSource, dry_run_cost, feeds, known_videos, read_duration, youtube_record
 from avmatch.youtube_api import GoogleAPI, Listing
 
 NOON = datetime(2026, 2, 1, 20, tzinfo=timezone.utc)   # in California
@@ -45,7 +45,16 @@ class Desk:
         api = GoogleAPI(config, make_ledger(self.state, config, clock=self.clock), sleep=self.waits.append)
         return YouTubeSource(config, self.state, api=api, clock=self.clock)
 
-    def records(self, **changes): return self.source(**changes).records()
+    def records(self, **changes):
+        "What a run of the source brings; the error that stopped it, if one did."
+        source = self.source(**changes)
+        found = source.records()
+        if source.stopped: raise source.stopped
+        return found
+
+    def known(self, **changes) -> list[str]:
+        "The videos whose details are there; nobody is asked."
+        return ids(known_videos(self.source(**changes).ids(), self.state))
 
     def asked_twice(self) -> list[str]:
         "Pages that were asked for more than once."
@@ -152,7 +161,7 @@ def test_days_of_a_small_allowance(desk, quota_fault, searches_a_day):
             n_asked = desk.fake.count("search")
             with pytest.raises(QuotaError): desk.records(max_results=500, searches_a_day=searches_a_day)   # tried again at once: nothing is sent
             assert desk.fake.count("search") == n_asked
-            assert len(ids(desk.source(max_results=500).known())) == 150 * stops   # their details are there already
+            assert len(desk.known(max_results=500)) == 150 * stops   # their details are there already
             desk.now = e.reset_at
         else: break
     assert (ids(got), stops) == (found, 3)
@@ -173,7 +182,7 @@ def test_too_much_in_a_minute_is_not_the_end_of_the_day(desk):
 def test_the_units_can_run_out_too(desk):
     found = desk.fake.fill(150)
     with pytest.raises(QuotaError, match="today's units"): desk.records(max_results=150, units_a_day=2)
-    assert ids(desk.source(max_results=150).known()) == found[:100]
+    assert desk.known(max_results=150) == found[:100]
     desk.now += timedelta(days=1)
     assert ids(desk.records(max_results=150, units_a_day=2)) == found
     assert desk.asked_twice() == []
