@@ -54,6 +54,7 @@ class SamplesSource:
 # %% ../nbs/00_ingest.ipynb #00c1b198
 SOURCES = ("samples", "folder", "table", "youtube")
 
+# %% ../nbs/00_ingest.ipynb #bb3513af
 def make_source(
     config: IngestConfig,      # its source and the settings of that
     workspace: Workspace,      # where generated clips are kept
@@ -69,7 +70,13 @@ def make_source(
     if config.source == "youtube": return YouTubeSource(config, state, Downloader(config, state))
     raise ConfigError(f"ingest.source = {config.source!r}: expected one of {', '.join(SOURCES)}")
 
-# %% ../nbs/00_ingest.ipynb #e808801a
+# %% ../nbs/00_ingest.ipynb #2b9857a9
+def _check_name(record: dict[str, Any], n_before: int, purged: set[str]) -> None:
+    "Raise a MediaError if the name is another clip's, or must not come back."
+    if n_before: raise MediaError(f"{record['file']}: another clip has this id already", reason="duplicate_id")
+    if record["video_id"] in purged: raise MediaError(f"{record['video_id']} was purged and does not come back", reason="purged")
+
+# %% ../nbs/00_ingest.ipynb #581b44e3
 def admit(
     records: Iterable[dict[str, Any]],   # what a source has
     state: State,                        # is told who stays outside
@@ -79,23 +86,22 @@ def admit(
     "Let clips in that are wanted, and note why others are not."
     taken, purged, wanted = Counter(), state.purged(), []
     for record in records:
-        video_id = record["video_id"]
-        taken[video_id] += 1
+        n_before = taken[record["video_id"]]
         try:
-            if taken[video_id] > 1: raise MediaError(f"{record['file']}: another clip has this id already", reason="duplicate_id")
-            if video_id in purged: raise MediaError(f"{video_id} was purged and does not come back", reason="purged")
+            _check_name(record, n_before, purged)
             check_record(record, max_duration=max_duration)
             wanted.append(record)
-        except MediaError as e: state.skip(f"{video_id}~{taken[video_id]}" if taken[video_id] > 1 else video_id, "ingest", e)
+        except MediaError as e: state.skip(record["video_id"] + (f"~{n_before + 1}" if n_before else ""), "ingest", e)
+        taken[record["video_id"]] += 1
     return wanted
 
-# %% ../nbs/00_ingest.ipynb #22bea935
+# %% ../nbs/00_ingest.ipynb #8aa59adb
 def _origin(record: dict[str, Any], config: IngestConfig) -> str:
     "A hash of all that decides whether a clip can be brought."
     parts = [record["link"], record["file"], config.format, config.ydl_opts]
     return sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
-# %% ../nbs/00_ingest.ipynb #174de920
+# %% ../nbs/00_ingest.ipynb #bfac7935
 def is_settled(
     item: Item | None,     # where a clip stands; None: it is new
     inputs: str,           # hash of what its coming depends on now
@@ -104,14 +110,21 @@ def is_settled(
     if item is None or item.state != "skipped" or item.inputs != inputs: return False
     return not FAILURES[item.reason].retry
 
-# %% ../nbs/00_ingest.ipynb #0ba751e4
+# %% ../nbs/00_ingest.ipynb #3a533875
 def _content(path: Path, item: Item | None) -> dict[str, Any]:
     "Size, date and hash of a file; the hash is not computed again while the others are the same."
     found = {"size": path.stat().st_size, "mtime_ns": path.stat().st_mtime_ns}
     if item and found.items() <= item.result.items(): return item.result
     return found | {"content_hash": content_hash(path)}
 
-# %% ../nbs/00_ingest.ipynb #8ff94fec
+# %% ../nbs/00_ingest.ipynb #1e486a0a
+def _finish(record: dict[str, Any], path: Path, before: Item | None, inputs: str, state: State) -> None:
+    "Note that a clip is there; nothing is written if that is known."
+    result = _content(path, before)
+    if before and before.state == "done" and (before.inputs, before.result) == (inputs, result): return
+    state.finish(record["video_id"], "ingest", inputs=inputs, result=result)
+
+# %% ../nbs/00_ingest.ipynb #1f8d0a1a
 def bring(
     record: dict[str, Any],    # what is known of a clip
     source: Source,            # where it comes from
@@ -122,7 +135,7 @@ def bring(
     "Bring one clip into the workspace."
     video_id, path, inputs = record["video_id"], workspace.videos / record["file"], _origin(record, config)
     before = state.get(video_id, "ingest")
-    if not (done := before is not None and before.state == "done"): state.start(video_id, "ingest")
+    if before is None or before.state != "done": state.start(video_id, "ingest")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         source.fetch(record, path)
@@ -130,11 +143,10 @@ def bring(
     except MediaError as e:
         state.skip(video_id, "ingest", e, inputs=inputs)
         return e
-    result = _content(path, before)
-    if not (done and (before.inputs, before.result) == (inputs, result)): state.finish(video_id, "ingest", inputs=inputs, result=result)
+    _finish(record, path, before, inputs, state)
     return None
 
-# %% ../nbs/00_ingest.ipynb #a7a35009
+# %% ../nbs/00_ingest.ipynb #8f06b3ce
 def bring_all(
     records: Iterable[dict[str, Any]],   # clips that are wanted
     source: Source,                      # where they come from
@@ -158,22 +170,34 @@ def bring_all(
             else: bar.update()
     return None
 
-# %% ../nbs/00_ingest.ipynb #300086bd
+# %% ../nbs/00_ingest.ipynb #f723a96b
+def _first_of_each(records: Iterable[dict[str, Any]], video_ids: set[str]) -> list[dict[str, Any]]:
+    "The records of some clips; of two with one id the first."
+    kept: dict[str, dict[str, Any]] = {}
+    for record in records: kept.setdefault(record["video_id"], record)
+    return [record for video_id, record in kept.items() if video_id in video_ids]
+
+# %% ../nbs/00_ingest.ipynb #c34aae30
 def write_lists(
     records: Iterable[dict[str, Any]],   # what the source named, in its order
     workspace: Workspace,                # where the lists go
     state: State,                        # what became of the clips
 ) -> tuple[int, dict[str, int]]:         # clips kept; reason -> clips left out
     "Write metadata and skipped clips."
-    items = state.items("ingest")
-    done = {i.video_id for i in items if i.state == "done"}
-    kept: dict[str, dict[str, Any]] = {}
-    for record in records:
-        if record["video_id"] in done: kept.setdefault(record["video_id"], record)   # of two with one id the first
-    skipped = [skip(i.video_id, MediaError(i.detail, reason=i.reason)) for i in items if i.state == "skipped"]
+    kept = _first_of_each(records, {i.video_id for i in state.items("ingest", "done")})
+    skipped = [skip(i.video_id, MediaError(i.detail, reason=i.reason)) for i in state.items("ingest", "skipped")]
     save_json(workspace.ingest_skipped, skipped)
-    if kept: save_json(workspace.metadata, list(kept.values()))
+    if kept: save_json(workspace.metadata, kept)
     return len(kept), dict(Counter(s["reason"] for s in skipped))
+
+# %% ../nbs/00_ingest.ipynb #52491abc
+def _settle(records: list[dict[str, Any]], refused: list[dict[str, str]], state: State, config: IngestConfig) -> list[dict[str, Any]]:
+    "Tell the state what a source has; the records of the clips that have their turn now."
+    state.keep_only([entry["video_id"] for entry in (*records, *refused)], "ingest")
+    for entry in refused: state.skip(entry["video_id"], "ingest", MediaError(entry["detail"], reason=entry["reason"]))
+    wanted = admit(records, state, max_duration=config.max_duration)
+    state.add([r["video_id"] for r in wanted], "ingest")
+    return [r for r in wanted if not is_settled(state.get(r["video_id"], "ingest"), _origin(r, config))]
 
 # %% ../nbs/00_ingest.ipynb #c9abf4f2
 def collect(
@@ -185,20 +209,17 @@ def collect(
     "Bring the clips of a source into the workspace."
     there = {i.video_id for i in state.items("ingest", "done")}
     records, refused = source.records()
-    for entry in refused: state.skip(entry["video_id"], "ingest", MediaError(entry["detail"], reason=entry["reason"]))
-    state.keep_only([*(r["video_id"] for r in records), *(s["video_id"] for s in refused)], "ingest")
-    wanted = admit(records, state, max_duration=config.max_duration)
-    state.add([r["video_id"] for r in wanted], "ingest")
-    todo = [r for r in wanted if not is_settled(state.get(r["video_id"], "ingest"), _origin(r, config))]
-    try: stopped = bring_all(todo, source, workspace, state, config) or source.stopped
+    wanted = _settle(records, refused, state, config)
+    try: stopped = bring_all(wanted, source, workspace, state, config) or source.stopped
     finally:
         state.save_records(records)   # with the lengths that were not known before
         n_clips, reasons = write_lists(records, workspace, state)
     if stopped: raise stopped
     if not n_clips: raise IngestError(f"none of {sum(reasons.values())} clips can be used: {_in_words(reasons)}; see {workspace.ingest_skipped}")
-    new = {i.video_id for i in state.items("ingest", "done")} - there
-    return {"clips": n_clips, "new": len(new), "skipped": sum(reasons.values()), "reasons": reasons}
+    n_new = sum(i.video_id not in there for i in state.items("ingest", "done"))
+    return {"clips": n_clips, "new": n_new, "skipped": sum(reasons.values()), "reasons": reasons}
 
+# %% ../nbs/00_ingest.ipynb #90831d02
 def _in_words(reasons: dict[str, int]) -> str:
     "The reasons in words, the most common first."
     return ", ".join(f"{n} {reason}" for reason, n in Counter(reasons).most_common()) or "nothing was found"
@@ -209,7 +230,9 @@ def run_ingest(
     workspace: Workspace,      # where the clips and what is known of them go
 ) -> dict[str, Any]:           # counts: clips, new, skipped, reasons
     "Stage 00: bring clips and what is known of them into the workspace."
+    from avmatch.download import remove_rests
     with working(workspace, "ingest") as state:
+        remove_rests(workspace.videos)   # of a run that was killed
         counts = collect(make_source(config.ingest, workspace, state), workspace, state, config.ingest)
         save_counts(workspace, "ingest", counts)
     return counts
