@@ -47,7 +47,7 @@ def read_duration(
     path: Path,    # a video file
 ) -> float:        # seconds; 0 if nothing in it tells
     "The length of a video, without decoding anything."
-    with _opened(path) as container:
+    with _opened(path, None) as container:
         if container.duration: return container.duration / av.time_base
         ends = [float((p.pts + (p.duration or 0)) * p.time_base) for p in container.demux() if p.pts is not None]
         return max(ends, default=0.0)
