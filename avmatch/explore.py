@@ -45,8 +45,8 @@ def _thumbnail(answer: Recommendation) -> str:
 
 # %% ../nbs/08_explore.ipynb #6e8fb1d2
 def _about(answer: Recommendation) -> str:
-    "Id, licence and source of an answer, in one line."
-    parts = [html.escape(text) for text in (answer.audio_id, answer.licence) if text]
+    "Id, maker, licence and source of an answer, in one line."
+    parts = [html.escape(text) for text in (answer.audio_id, answer.credit, answer.licence) if text]
     if (answer.link or "").startswith(("https://", "http://")):
         parts.append(f'<a href="{html.escape(answer.link)}" target="_blank" rel="noopener noreferrer">source</a>')
     return " · ".join(parts)

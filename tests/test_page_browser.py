@@ -202,7 +202,8 @@ def test_a_server_that_is_gone_is_told(watch, demo, clip):
 
 def test_a_title_cannot_put_html_into_the_page(watch, tmp_path, clip):
     trick = {"audio_id": "trick", "track_id": "t", "title": "<img src=x onerror=alert(1)>", "duration": None,
-             "link": "javascript:alert(1)", "licence": None, "audio_path": "none.wav", "frame_path": "none.jpg"}
+             "link": "javascript:alert(1)", "licence": None, "attribution": None, "artist": None,
+             "audio_path": "none.wav", "frame_path": "none.jpg"}
     why = {"parts": {"joint": -0.5}, "reason": "<img src=x onerror=alert(2)> — rain"}
     engine = SimpleNamespace(tracks={"trick": SimpleNamespace(**trick)},
                              recommend=lambda path, top_k: [SimpleNamespace(**trick, score=-0.5, **why)])
@@ -218,11 +219,13 @@ def test_a_title_cannot_put_html_into_the_page(watch, tmp_path, clip):
 
 
 @pytest.mark.parametrize("width", [1200, 390])
-def test_a_card_says_why(watch, clip, width):
-    "A reason is shown; where the two sides did not meet it is no why; where there is none, there is no empty line."
+def test_a_card_says_why_and_on_which_terms(watch, clip, width):
+    "A reason is shown; where the two sides did not meet it is no why; where there is none, there is no empty line. Below it stand the terms."
     long = "acoustic guitar, concert stage, crowd of people — rock music, electric guitar, singing"
     told = [(long, {"joint": 0.3, "words": 0.2, "rhythm": 0.001, "hub": -0.02}), ("seen: stage; heard: piano", {}), ("", {})]
-    found = [SimpleNamespace(audio_id=str(i), track_id=str(i), title=f"Song {i}", score=0.5 - i / 10, reason=reason, parts=parts)
+    terms = {"link": "https://example.org/song", "licence": "CC BY-SA 4.0", "artist": "Ann",
+             "attribution": "Ann and the very long list of all who played along"}
+    found = [SimpleNamespace(audio_id=str(i), track_id=str(i), title=f"Song {i}", score=0.5 - i / 10, reason=reason, parts=parts, **terms)
              for i, (reason, parts) in enumerate(told)]
     with running(create_app(load_config(), engine=SimpleNamespace(tracks={}, recommend=lambda path, top_k: found))) as url:
         watched = watch(width=width)
@@ -234,7 +237,9 @@ def test_a_card_says_why(watch, clip, width):
         assert [lines.nth(i).is_visible() for i in range(3)] == [True, True, False]
         assert page.locator(".score").nth(0).get_attribute("title").splitlines()[1:] == ["learned +0.30", "words +0.20", "too common −0.02"]
         assert value(page, "document.documentElement.scrollWidth") <= width, "nothing sticks out"
-        boxes = value(page, """['.head', '.bar', '.why', '.controls'].map(name => {
+        assert page.locator(".meta").nth(0).inner_text().split("\n") == [terms["attribution"], terms["licence"], "Source"]
+        assert page.locator(".meta a").nth(0).get_attribute("href") == terms["link"]
+        boxes = value(page, """['.head', '.bar', '.why', '.meta', '.controls'].map(name => {
             const { top, bottom } = document.querySelector(name).getBoundingClientRect();
             return [top, bottom];
         })""")  # all at the same moment: on a phone the page is still scrolling

@@ -190,6 +190,8 @@ function about(answer) {
   const parts = [];
   const add = (tag, fields) => parts.push(Object.assign(document.createElement(tag), fields));
   if (answer.duration) add("span", { textContent: minutes(answer.duration) });
+  const credit = answer.attribution || answer.artist;
+  if (credit) add("span", { textContent: credit, className: "credit" });
   if (answer.licence) add("span", { textContent: answer.licence, className: "badge" });
   if (/^https?:\/\//i.test(answer.link ?? "")) add("a", { textContent: "Source", href: answer.link, target: "_blank", rel: "noopener noreferrer" });
   return parts;
