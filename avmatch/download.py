@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['error_names', 'classify', 'refuse', 'remove_rests', 'download']
 
-# %% ../nbs/download.ipynb #c3d96c78
+# %% ../nbs/download.ipynb #d66b73aa
 import errno
 import json
 import logging
@@ -27,7 +27,7 @@ from typing import Any
 from .config import ConfigError, IngestConfig, MediaError
 from .ydl_options import download_options, find_secrets, js_runtime, read_ydl_opts, redact
 
-# %% ../nbs/download.ipynb #6a34ea76
+# %% ../nbs/download.ipynb #d22b4e6a
 def error_names(
     error: BaseException,   # as yt-dlp raises it
 ) -> str:                   # such as "DownloadError HTTPError HTTP429" or "DownloadError OSError ENOSPC"
@@ -42,7 +42,7 @@ def error_names(
         if error is None: break
     return " ".join(names)
 
-# %% ../nbs/download.ipynb #505e9c41
+# %% ../nbs/download.ipynb #40690859
 _BY_NAME = {"ENOSPC": "disk_full", "EDQUOT": "disk_full", "EFBIG": "disk_full", "GeoRestrictedError": "geo_blocked", "HTTP451": "geo_blocked",
             "HTTP429": "rate_limited", "HTTP404": "deleted", "HTTP410": "deleted", "UserNotLive": "live", "UnsupportedError": "no_format"}
 _BY_SENTENCE = tuple((reason, re.compile(pattern)) for reason, pattern in (
@@ -59,7 +59,7 @@ _BY_SENTENCE = tuple((reason, re.compile(pattern)) for reason, pattern in (
                 r"|content too short|failed to resolve|name resolution|connection|unreachable|ssl|proxy|incomplete"),
     ("deleted", r"unavailable|removed|no longer|terminated|does not exist|is not available")))
 
-# %% ../nbs/download.ipynb #150a2d95
+# %% ../nbs/download.ipynb #b2145e93
 def classify(
     message: str,       # what yt-dlp said
     *,
@@ -71,7 +71,7 @@ def classify(
     said = re.sub(r"https?://\S+", "", message.replace("’", "'").lower())   # an address may hold any word
     return next((reason for reason, pattern in _BY_SENTENCE if pattern.search(said)), "unknown")
 
-# %% ../nbs/download.ipynb #4993696a
+# %% ../nbs/download.ipynb #638b7923
 def refuse(
     info: dict[str, Any],     # what yt-dlp knows of a video
     *,
@@ -83,14 +83,14 @@ def refuse(
     if (duration := info.get("duration") or 0) > max_duration:
         raise MediaError(f"{duration:.1f} s long, {max_duration:.1f} s at most", reason="too_long")
 
-# %% ../nbs/download.ipynb #10800802
+# %% ../nbs/download.ipynb #254a66c6
 class _Said:
     "Keeps the last things that yt-dlp says."
     def __init__(self): self.lines = deque(maxlen=50)
     def debug(self, text: str) -> None: self.lines.append(" ".join(text.split()))
     info = warning = error = debug
 
-# %% ../nbs/download.ipynb #6553095c
+# %% ../nbs/download.ipynb #bbd6d00a
 def _fetch(link: str, options: dict[str, Any], max_duration: float) -> dict[str, Any]:
     "Download with yt-dlp: reason and message, both empty if all is well, and what was said on the way."
     import yt_dlp
@@ -106,13 +106,13 @@ def _fetch(link: str, options: dict[str, Any], max_duration: float) -> dict[str,
         reason = classify(message, kind=error_names(e)) if opened else "bad_options"
     return {"reason": reason, "message": message, "said": list(log.lines)}
 
-# %% ../nbs/download.ipynb #5048e9a0
+# %% ../nbs/download.ipynb #89396dd8
 def _end_with(parent: int) -> None:
     "End this process and those that it has started, once its parent is gone."
     while os.getppid() == parent: time.sleep(0.5)
     os.killpg(0, signal.SIGKILL)
 
-# %% ../nbs/download.ipynb #fb606eb1
+# %% ../nbs/download.ipynb #4420abe3
 def _child() -> None:
     "The life of a child process: a job in, an answer out."
     job, answer = json.loads(sys.stdin.readline()), os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -122,7 +122,7 @@ def _child() -> None:
     json.dump(_fetch(**job), answer)
     answer.close()
 
-# %% ../nbs/download.ipynb #3f956168
+# %% ../nbs/download.ipynb #2b6ae6bc
 def _end(child: subprocess.Popen) -> None:
     "Kill a child and all that it has started."
     with suppress(ProcessLookupError, PermissionError):
@@ -130,7 +130,7 @@ def _end(child: subprocess.Popen) -> None:
         else: child.kill()
     child.wait()
 
-# %% ../nbs/download.ipynb #ddbc8713
+# %% ../nbs/download.ipynb #21dfde29
 def _ask_child(job: dict[str, Any], timeout: float) -> dict[str, Any]:
     "The answer of a child process to a job, within a time."
     command = [sys.executable, "-c", "from avmatch.download import _child; _child()"]
@@ -144,7 +144,7 @@ def _ask_child(job: dict[str, Any], timeout: float) -> dict[str, Any]:
         last = (complaint.strip().splitlines() or [""])[-1]
         raise MediaError(f"the process of the download ended with {child.returncode}: {last}", reason="unknown") from None
 
-# %% ../nbs/download.ipynb #6336915c
+# %% ../nbs/download.ipynb #42cd15e2
 def remove_rests(
     folder: Path,      # where videos are kept
 ) -> int:              # how many were there
@@ -157,7 +157,7 @@ def remove_rests(
             n_removed += 1
     return n_removed
 
-# %% ../nbs/download.ipynb #0efed581
+# %% ../nbs/download.ipynb #fc29e1c5
 @contextmanager
 def _workshop(path: Path) -> Iterator[Path]:
     "A folder beside the path where its file is made; it goes away with all that is in it."
@@ -168,11 +168,11 @@ def _workshop(path: Path) -> Iterator[Path]:
         with FileLock(folder / "lock"): yield folder
     finally: shutil.rmtree(folder, ignore_errors=True)
 
-# %% ../nbs/download.ipynb #dbed74fe
+# %% ../nbs/download.ipynb #44eed3b8
 _LOG = logging.getLogger("avmatch.download")
 _LOG.addHandler(logging.NullHandler())   # quiet, unless the program that uses us wants to hear it
 
-# %% ../nbs/download.ipynb #31e04f10
+# %% ../nbs/download.ipynb #da10b5cc
 def _check_file(folder: Path) -> Path:
     "The file that was made, if it has pictures and sound."
     from avmatch.media import probe
@@ -185,7 +185,7 @@ def _check_file(folder: Path) -> Path:
     if not info.has_video: raise MediaError("no pictures in the file", reason="no_frames")
     return path
 
-# %% ../nbs/download.ipynb #bd19ca19
+# %% ../nbs/download.ipynb #df0085b2
 def _check_answer(answer: dict[str, Any]) -> None:
     "Raise what went wrong in the child."
     reason, message = answer["reason"], answer["message"]
@@ -197,7 +197,7 @@ def _check_answer(answer: dict[str, Any]) -> None:
     if not reason and too_large: reason, message = "too_large", too_large
     if reason: raise MediaError(message, reason=reason)
 
-# %% ../nbs/download.ipynb #8ba3ee25
+# %% ../nbs/download.ipynb #5c9f83cf
 def download(
     link: str,                 # address of the video's page
     path: str | Path,          # the MP4 file to write

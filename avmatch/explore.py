@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from .config import AvmatchError, Config, MediaError
-from .media import contact_sheet, read_frames
+from .display import contact_sheet
+from .media import read_frames
 from .recommend import Engine, Recommendation
 from .workspace import Workspace
 

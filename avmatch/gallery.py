@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .config import ArtifactError
-from .media import Table, html_table
+from .display import Table, html_table
 from .workspace import Workspace
 
 # %% ../nbs/gallery.ipynb #bac16ba1

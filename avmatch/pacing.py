@@ -4,26 +4,30 @@
 
 # %% auto #0
 __all__ = ['MAX_PAUSE', 'waiting_time', 'seconds_left', 'progress', 'Pacer', 'pause_length', 'is_answer', 'Stopped',
-           'CircuitBreaker']
+           'CircuitBreaker', 'recent_starts', 'Downloader']
 
-# %% ../nbs/pacing.ipynb #33fc860a
+# %% ../nbs/pacing.ipynb #c43d4b70
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
-from .config import ConfigError, IngestError
+from .config import ConfigError, IngestConfig, IngestError, MediaError
+from .download import download
 from .failures import FAILURES, RATE_REASONS
+from .state import State
 
-# %% ../nbs/pacing.ipynb #b7c1be13
+# %% ../nbs/pacing.ipynb #b8dcdbf3
 def _clock() -> datetime:
     "The time, aware."
     return datetime.now(timezone.utc)
 
 def _seconds(start: datetime, end: datetime) -> float: return (end - start).total_seconds()
 
-# %% ../nbs/pacing.ipynb #ac1c91ad
+# %% ../nbs/pacing.ipynb #57048f21
 def waiting_time(
     started: Sequence[datetime],   # when downloads began, the latest last, aware
     now: datetime,                 # the time, aware
@@ -34,7 +38,7 @@ def waiting_time(
     if len(started) < per_hour: return 0.0
     return min(max(0.0, _seconds(now, started[-per_hour] + timedelta(hours=1))), 3600.0)   # at most, should the clock have been set back
 
-# %% ../nbs/pacing.ipynb #3cccc0ad
+# %% ../nbs/pacing.ipynb #d14dd167
 def seconds_left(
     n_left: int,                    # downloads still to do
     started: Sequence[datetime],    # when downloads began, the latest last, aware
@@ -50,7 +54,7 @@ def seconds_left(
     rounds, place = divmod(n_left - 1, per_hour)
     return max(n_left * seconds_each, _seconds(now, places[place] + (rounds + 1) * hour))
 
-# %% ../nbs/pacing.ipynb #da5e52e5
+# %% ../nbs/pacing.ipynb #972762bf
 def progress(
     done: int,         # downloads that are done
     total: int,        # of so many
@@ -60,7 +64,7 @@ def progress(
     left = f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
     return f"{done} of {total}, about {left} left"
 
-# %% ../nbs/pacing.ipynb #41685503
+# %% ../nbs/pacing.ipynb #d0259394
 class Pacer:
     "Lets at most so many downloads begin in any hour."
     def __init__(
@@ -89,7 +93,7 @@ class Pacer:
         each = _seconds(self.begun, now) / max(1, self.n_here)
         return progress(done, total, seconds_left(total - done, list(self.started), now, per_hour=self.per_hour, seconds_each=each))
 
-# %% ../nbs/pacing.ipynb #9309757d
+# %% ../nbs/pacing.ipynb #27b7f2f6
 MAX_PAUSE = 3600.0   # longest pause (s): YouTube refuses a session for up to an hour
 
 def pause_length(
@@ -100,21 +104,21 @@ def pause_length(
     "How long the next pause is."
     return min(first * 2.0**min(n_pauses, 60), MAX_PAUSE)
 
-# %% ../nbs/pacing.ipynb #154dca85
+# %% ../nbs/pacing.ipynb #0fea53c3
 def is_answer(
     reason: str,     # name of a failure, or nothing if all went well
 ) -> bool:           # whether the site is willing
     "Whether the end of a download shows that the site still answers."
     return not (reason and FAILURES[reason].retry)
 
-# %% ../nbs/pacing.ipynb #4155b0e3
+# %% ../nbs/pacing.ipynb #3f869e57
 class Stopped(IngestError):
     "The site refuses for too long; what was not tried is still to do."
     def __init__(self, message: str, retry_at: datetime):
         super().__init__(message)
         self.retry_at = retry_at   # when to try again, aware
 
-# %% ../nbs/pacing.ipynb #b77697c7
+# %% ../nbs/pacing.ipynb #9dc2b2e5
 class CircuitBreaker:
     "Pauses when a site refuses, and stops before the list is burnt."
     def __init__(
@@ -145,3 +149,45 @@ class CircuitBreaker:
             self.until = self.clock() + timedelta(seconds=pause_length(self.n_refused, first=self.pause))
             self.state, self.n_refused = "open", self.n_refused + 1
         elif is_answer(reason): self.state, self.n_refused = "closed", 0
+
+# %% ../nbs/pacing.ipynb #0b7a3e84
+def recent_starts(
+    state: State,         # of the workspace
+    now: datetime,        # the time, aware
+) -> list[datetime]:      # when clips had their turn in the hour before, aware
+    "What the last hour's downloads leave of the allowance."
+    begun = (datetime.fromisoformat(item.started_at) for item in state.items("ingest") if item.started_at)
+    return sorted(moment for moment in begun if timedelta(0) <= now - moment < timedelta(hours=1))
+
+# %% ../nbs/pacing.ipynb #50452b8c
+class Downloader:
+    "Downloads at a pace, and with patience where a site refuses."
+    def __init__(
+        self,
+        config: IngestConfig,                                       # its per_hour, pause, max_pauses, and the options of a download
+        state: State,                                               # of the workspace: when the last downloads began
+        *,
+        fetch: Callable[[str, Path, IngestConfig], Any] = download, # brings one
+        sleep: Callable[[float], Any] = time.sleep,                 # waits so many seconds
+        clock: Callable[[], datetime] = _clock,                     # the time, aware
+    ):
+        self.config, self.fetch = config, fetch
+        self.pacer = Pacer(config.per_hour, recent_starts(state, clock()), sleep=sleep, clock=clock)
+        self.breaker = CircuitBreaker(pause=config.pause, max_pauses=config.max_pauses, sleep=sleep, clock=clock)
+
+    def __call__(self, link: str, path: Path) -> None:
+        "Bring the video of a link; MediaError if it cannot be had, Stopped if the site refuses for too long."
+        while True:
+            self.breaker.wait()
+            self.pacer.wait()
+            try: return self._try(link, path)
+            except MediaError as e:
+                if e.reason not in RATE_REASONS: raise
+                logging.getLogger("avmatch").warning("%s: pausing until %s UTC (%s)", e.reason, f"{self.breaker.until:%H:%M}", e)
+
+    def _try(self, link: str, path: Path) -> None:
+        try: self.fetch(link, path, self.config)
+        except MediaError as e:
+            self.breaker.record(e.reason)
+            raise
+        self.breaker.record()

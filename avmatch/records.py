@@ -72,7 +72,8 @@ def check_record(
         raise MediaError(f"upload_status is {record['upload_status']!r}, not 'processed'", reason="not_processed")
     if record["privacy_status"] not in (None, "public"):
         raise MediaError(f"privacy_status is {record['privacy_status']!r}, not 'public'", reason="private")
-    if not (record["duration"] or 0) > 0: raise MediaError(f"duration {record['duration']}: a live stream, or unknown", reason="no_duration")
+    if record["duration"] is None: return
+    if not record["duration"] > 0: raise MediaError("a length of 0 s: a live stream, or nothing at all", reason="no_duration")
     if record["duration"] > max_duration: raise MediaError(f"{record['duration']:.1f} s long, {max_duration:.1f} s at most", reason="too_long")
 
 # %% ../nbs/records.ipynb #407180d5

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -53,6 +54,16 @@ CREATE TABLE IF NOT EXISTS spent (bucket TEXT, day TEXT, units INTEGER NOT NULL,
 CREATE TABLE IF NOT EXISTS purged (video_id TEXT PRIMARY KEY, purged_at TEXT NOT NULL) WITHOUT ROWID;
 """
 
+# %% ../nbs/state.ipynb #141c7404
+def _use_log(connection: sqlite3.Connection) -> None:
+    "Switch the write-ahead log on, when another process that does so has finished."
+    for tries_left in reversed(range(200)):
+        try: connection.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL")
+        except sqlite3.OperationalError as e:
+            if "locked" not in str(e) or not tries_left: raise
+            time.sleep(0.05)
+        else: break
+
 # %% ../nbs/state.ipynb #374d83e6
 class Database:
     "An open state file; every change is on the disk when its method returns."
@@ -65,7 +76,7 @@ class Database:
             self.connection = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
             found = self.connection.execute("PRAGMA user_version").fetchone()[0]
             if found not in (0, FORMAT): raise ArtifactError(f"{path} has the format {found}, expected {FORMAT}; use the avmatch that made it")
-            self.connection.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL")
+            _use_log(self.connection)
             self.connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {FORMAT}; COMMIT;")
         except sqlite3.DatabaseError as e:
             raise ArtifactError(f"{path} cannot be used ({e}); move it away, and the next run makes a new one from the files that are there") from e

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['select_format', 'JsRuntime', 'js_runtime', 'read_ydl_opts', 'download_options', 'find_secrets', 'redact']
 
-# %% ../nbs/ydl_options.ipynb #1fc5b44d
+# %% ../nbs/ydl_options.ipynb #9cc4180d
 import difflib
 import json
 import os
@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlsplit
 
 from .config import ConfigError, IngestConfig, IngestError
 
-# %% ../nbs/ydl_options.ipynb #ee7049d9
+# %% ../nbs/ydl_options.ipynb #47cdd016
 def select_format(
     wanted: str,               # yt-dlp's format selection, alternatives parted by "/"
     *,
@@ -31,7 +31,7 @@ def select_format(
     if not ready: raise IngestError(f"ingest.format = {wanted!r} needs ffmpeg to merge picture and sound; install ffmpeg, or add '/b[ext=mp4]'")
     return "/".join(ready)
 
-# %% ../nbs/ydl_options.ipynb #7eab709d
+# %% ../nbs/ydl_options.ipynb #ebde3a0a
 @dataclass(frozen=True)
 class JsRuntime:
     "The program that runs JavaScript for yt-dlp."
@@ -39,7 +39,7 @@ class JsRuntime:
     detail: str   # its version, or what was found instead
     remedy: str   # what to do if there is none
 
-# %% ../nbs/ydl_options.ipynb #c540b6b9
+# %% ../nbs/ydl_options.ipynb #dfc370e5
 @cache
 def _runtime_on(path: str) -> JsRuntime:
     "The first runtime on a search path that yt-dlp accepts."
@@ -51,25 +51,25 @@ def _runtime_on(path: str) -> JsRuntime:
     old = ", ".join(f"{info.name} {info.version} is too old for yt-dlp {yt_dlp.version.__version__}" for info in found)
     return JsRuntime("", old or "no deno, node, bun or quickjs on the path", "install deno: pip install deno, or https://deno.com")
 
-# %% ../nbs/ydl_options.ipynb #b21325f2
+# %% ../nbs/ydl_options.ipynb #3b323ebd
 def js_runtime() -> JsRuntime:   # with an empty name if there is none
     "The JavaScript runtime that yt-dlp can use on this machine."
     return _runtime_on(os.environ.get("PATH", ""))
 
-# %% ../nbs/ydl_options.ipynb #bba0dc4f
+# %% ../nbs/ydl_options.ipynb #548c7873
 _OURS = {"format": "ingest.format", "socket_timeout": "ingest.socket_timeout", "retries": "ingest.retries",
          "fragment_retries": "ingest.fragment_retries", "match_filter": "ingest.max_duration"} | dict.fromkeys(
     ("outtmpl", "paths", "merge_output_format", "noplaylist", "quiet", "no_warnings", "noprogress", "color", "logger", "progress_hooks",
      "postprocessor_hooks", "post_hooks", "ignoreerrors", "simulate", "skip_download", "verbose"), "")
 
-# %% ../nbs/ydl_options.ipynb #70381905
+# %% ../nbs/ydl_options.ipynb #4a8880db
 @cache
 def _known_options() -> frozenset[str]:
     "The names of yt-dlp's options."
     import yt_dlp
     return frozenset(yt_dlp.parse_options(["--ignore-config"]).ydl_opts)
 
-# %% ../nbs/ydl_options.ipynb #1d88d455
+# %% ../nbs/ydl_options.ipynb #a97dd574
 def _cookies(path: str) -> list[str]:
     "The values in a file of cookies."
     from yt_dlp.cookies import YoutubeDLCookieJar
@@ -79,7 +79,7 @@ def _cookies(path: str) -> list[str]:
     except (OSError, ValueError): raise ConfigError("ingest.ydl_opts: the cookiefile cannot be read; is it in Netscape's format?") from None
     return [cookie.value for cookie in jar if cookie.value]
 
-# %% ../nbs/ydl_options.ipynb #5dedbf04
+# %% ../nbs/ydl_options.ipynb #bf4c56e6
 def read_ydl_opts(
     text: str,                # a JSON object, or nothing
 ) -> dict[str, Any]:          # options of yt_dlp.YoutubeDL
@@ -95,7 +95,7 @@ def read_ydl_opts(
     if own.get("cookiefile"): _cookies(own["cookiefile"])
     return own
 
-# %% ../nbs/ydl_options.ipynb #13ed0f96
+# %% ../nbs/ydl_options.ipynb #461fe967
 def download_options(
     config: IngestConfig,      # its format, socket_timeout, retries, fragment_retries, ydl_opts
     folder: Path,              # where the file is made
@@ -108,7 +108,7 @@ def download_options(
         "retries": config.retries, "fragment_retries": config.fragment_retries, "outtmpl": str(folder).replace("%", "%%") + "/video.%(ext)s",
         "noplaylist": True, "quiet": True, "no_warnings": True, "noprogress": True, "color": "never"}
 
-# %% ../nbs/ydl_options.ipynb #f1d49780
+# %% ../nbs/ydl_options.ipynb #43c2627c
 _SECRET_NAME = re.compile(r"(?i)passw|token|secret|cookie|proxy|auth|headers|visitor|twofactor|username")
 
 def _values(options: Any, secret: bool = False) -> Iterator[str]:
@@ -119,7 +119,7 @@ def _values(options: Any, secret: bool = False) -> Iterator[str]:
         for value in options: yield from _values(value, secret)
     elif secret and isinstance(options, str): yield options
 
-# %% ../nbs/ydl_options.ipynb #b2570333
+# %% ../nbs/ydl_options.ipynb #73b2e5b6
 def find_secrets(
     options: dict[str, Any],   # of yt-dlp
 ) -> list[str]:                # texts that no message may hold, the longest first
@@ -131,7 +131,7 @@ def find_secrets(
     found |= {part for text in found for part in text.split("+")}   # "web.gvs+TOKEN"
     return sorted((text for text in found if len(text) >= 4), key=len, reverse=True)   # shorter ones are found in every text
 
-# %% ../nbs/ydl_options.ipynb #450b922b
+# %% ../nbs/ydl_options.ipynb #e21ea3a5
 _LOOKS_SECRET = ((re.compile(r"(?<=://)[^/\s@'\"]+@"), "...@"),
                  (re.compile(r"(?i)([\w.-]*(?:sig|signature|key|token|pot|auth|credential|passw(?:or)?d|secret)(?:=|%3D))[^&#\s'\"]+"), r"\1..."),
                  (re.compile(r"(?i)\b(authorization|cookie|set-cookie)(['\"]?\s*[:=]\s*)[^\r\n]+"), r"\1\2..."))

@@ -7,7 +7,7 @@ __all__ = ['OVERLAP', 'MOST_BARREN', 'read_day', 'windows', 'feeds', 'cursor_nam
            'listed_ids', 'read_duration', 'youtube_record', 'missing_details', 'read_details', 'YouTubeSource',
            'known_videos', 'dry_run_cost', 'dry_run_text']
 
-# %% ../nbs/youtube.ipynb #3e89ff5b
+# %% ../nbs/youtube.ipynb #1a279382
 import hashlib
 import json
 import math
@@ -24,7 +24,7 @@ from .records import make_record
 from .state import State, now
 from .youtube_api import PAGE_SIZE, APIError, GoogleAPI, Listing, Page, YouTubeAPI
 
-# %% ../nbs/youtube.ipynb #219aa0d0
+# %% ../nbs/youtube.ipynb #847577c1
 def read_day(
     text: str,                # such as 2026-01-31, or with a time; empty: no day
     setting: str,             # where it stands, for the message
@@ -35,12 +35,12 @@ def read_day(
     except ValueError: raise ConfigError(f"{setting} = {text!r}: expected a day like 2026-01-31") from None
     return moment.astimezone(timezone.utc) if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
 
-# %% ../nbs/youtube.ipynb #29b572aa
+# %% ../nbs/youtube.ipynb #5280cf5c
 OVERLAP = timedelta(hours=1)
 
 def _stamp(moment: datetime | None) -> str: return f"{moment.astimezone(timezone.utc):%Y-%m-%dT%H:%M:%SZ}" if moment else ""
 
-# %% ../nbs/youtube.ipynb #4f7df766
+# %% ../nbs/youtube.ipynb #bc7a9f17
 def windows(
     config: IngestConfig,           # its published_after, published_before, window_days
     today: datetime,                # the time now, aware
@@ -57,7 +57,7 @@ def windows(
         start = after and (after + i * length - (OVERLAP if i else timedelta(0)))
         yield _stamp(start), _stamp(before if i == n - 1 else after + (i + 1) * length)
 
-# %% ../nbs/youtube.ipynb #c3bb72ca
+# %% ../nbs/youtube.ipynb #8604ff89
 def feeds(
     config: IngestConfig,               # its query, channels, region, language, dates, max_duration
     today: datetime,                    # the time now, aware
@@ -73,26 +73,24 @@ def feeds(
     if not found: raise ConfigError("nothing to look for: give ingest.query or ingest.channels")
     return found
 
-# %% ../nbs/youtube.ipynb #69cb2fdd
+# %% ../nbs/youtube.ipynb #e9f4383d
 def cursor_name(
     listing: Listing,   # what is listed
 ) -> str:               # where its place is kept
     "The name of a listing's cursor."
     return "youtube:" + hashlib.sha256(json.dumps(asdict(listing), sort_keys=True).encode()).hexdigest()[:16]
 
-# %% ../nbs/youtube.ipynb #4688bc06
+# %% ../nbs/youtube.ipynb #5880b311
+MOST_BARREN = 3   # pages in a row without anything new, after which a listing ends
 _NEW: dict[str, Any] = {"ids": [], "token": "", "tokens": [], "barren": 0, "playlist": "", "done_at": ""}
 
-# %% ../nbs/youtube.ipynb #85a09bc7
-MOST_BARREN = 3   # pages in a row without anything new
-
-# %% ../nbs/youtube.ipynb #65f2f3d9
+# %% ../nbs/youtube.ipynb #1677fa75
 def _is_wanted(listing: Listing, date: str) -> bool:
     "Whether something published on this date belongs to the listing; searches have looked at the date already."
     if listing.query or not (listing.after or listing.before): return True
     return bool(date) and listing.after <= date and (not listing.before or date < listing.before)
 
-# %% ../nbs/youtube.ipynb #2d635c29
+# %% ../nbs/youtube.ipynb #2d5d87ae
 def add_page(
     cursor: dict[str, Any],    # where the listing stood
     page: Page,                # what came next
@@ -108,12 +106,12 @@ def add_page(
     moved = {"ids": cursor["ids"] + new, "token": page.token, "tokens": tokens, "barren": barren, "done_at": at if is_done else ""}
     return cursor | moved
 
-# %% ../nbs/youtube.ipynb #ce7eb0f2
+# %% ../nbs/youtube.ipynb #0d09f6c2
 def _is_old(moment: str, config: IngestConfig, today: datetime) -> bool:
     "Whether something known since then should be asked for again."
     return bool(config.max_age and moment) and today - datetime.fromisoformat(moment) > timedelta(days=config.max_age)
 
-# %% ../nbs/youtube.ipynb #abdfef9d
+# %% ../nbs/youtube.ipynb #b6d70b84
 def _first_cursor(api: YouTubeAPI, listing: Listing) -> dict[str, Any]:
     "The cursor of a listing that begins; a channel's playlist is looked up."
     if listing.query: return _NEW
@@ -121,12 +119,12 @@ def _first_cursor(api: YouTubeAPI, listing: Listing) -> dict[str, Any]:
     raise IngestError(f"ingest.channels: YouTube knows no channel {listing.channel!r}; an id has 24 characters and begins with UC, "
                       "and is shown on the channel's page under About, Share")
 
-# %% ../nbs/youtube.ipynb #6fffecae
+# %% ../nbs/youtube.ipynb #a4d988c1
 def _next_page(api: YouTubeAPI, listing: Listing, cursor: dict[str, Any]) -> Page:
     "Ask for the page at which a cursor stands."
     return api.search(listing, cursor["token"]) if listing.query else api.uploads(cursor["playlist"], cursor["token"])
 
-# %% ../nbs/youtube.ipynb #2cb66c83
+# %% ../nbs/youtube.ipynb #78aedab8
 def read_listing(
     api: YouTubeAPI,                          # whom to ask
     listing: Listing,                         # what is listed
@@ -151,7 +149,7 @@ def read_listing(
         state.write_cursor(name, cursor)
     return cursor["ids"]
 
-# %% ../nbs/youtube.ipynb #85f89300
+# %% ../nbs/youtube.ipynb #b95fd3a9
 def read_feeds(
     api: YouTubeAPI,                        # whom to ask
     plan: dict[str, list[Listing]],         # of feeds()
@@ -168,20 +166,17 @@ def read_feeds(
             def enough(ids: list[str], found=found) -> bool: return len(found.keys() | set(ids)) >= config.max_results
             found |= dict.fromkeys(read_listing(api, listing, state, config, enough=enough, today=today))
 
-# %% ../nbs/youtube.ipynb #555d0469
+# %% ../nbs/youtube.ipynb #dc6e7a4a
 def listed_ids(
     plan: dict[str, list[Listing]],         # of feeds()
     state: State,                           # keeps the cursors
     config: IngestConfig,                   # its max_results
 ) -> dict[str, list[str]]:                  # the feed's name -> ids that it has brought so far, max_results at most
     "What the cursors hold."
-    found = {}
-    for name, listings in plan.items():
-        cursors = (state.read_cursor(cursor_name(listing)) or _NEW for listing in listings)
-        found[name] = list(dict.fromkeys(i for cursor in cursors for i in cursor["ids"]))[:config.max_results]
-    return found
+    def ids(listing: Listing) -> list[str]: return (state.read_cursor(cursor_name(listing)) or _NEW)["ids"]
+    return {name: list(dict.fromkeys(i for listing in listings for i in ids(listing)))[:config.max_results] for name, listings in plan.items()}
 
-# %% ../nbs/youtube.ipynb #f92d3975
+# %% ../nbs/youtube.ipynb #d25cb94a
 def read_duration(
     text: Any,       # ISO 8601 duration
 ) -> float:          # seconds; 0 where it cannot be read
@@ -190,15 +185,14 @@ def read_duration(
     try: return max(0.0, isodate.parse_duration(text).total_seconds())
     except (ValueError, AttributeError, TypeError, ArithmeticError): return 0.0
 
-# %% ../nbs/youtube.ipynb #396260d5
+# %% ../nbs/youtube.ipynb #082d6998
 def _count(value: Any) -> int | None:
     "A count, or None if it is hidden or no count."
     return int(value) if isinstance(value, (str, int)) and str(value).isascii() and str(value).isdigit() and len(str(value)) < 19 else None
 
-# %% ../nbs/youtube.ipynb #cd56a00e
 def _text(value: Any) -> str | None: return value if isinstance(value, str) else None
 
-# %% ../nbs/youtube.ipynb #383d5ca0
+# %% ../nbs/youtube.ipynb #4effec50
 def youtube_record(
     item: Any,                 # an item as videos.list gives it
     *,
@@ -218,7 +212,7 @@ def youtube_record(
         fetched_at=fetched_at, source="youtube", link=link.format(video_id=item["id"]), licence=_text(status.get("license")),
         upload_status=_text(status.get("uploadStatus")) or "", privacy_status=_text(status.get("privacyStatus")) or "")
 
-# %% ../nbs/youtube.ipynb #034d95fa
+# %% ../nbs/youtube.ipynb #5c6ed511
 _GONE = ("deleted", "live")   # reasons for which a video has no record
 
 def missing_details(
@@ -233,7 +227,7 @@ def missing_details(
     gone = {item.video_id for reason in _GONE for item in state.items("ingest", "skipped", reason)}
     return [i for i in dict.fromkeys(ids) if i not in known | gone | state.purged()]
 
-# %% ../nbs/youtube.ipynb #ec879b8d
+# %% ../nbs/youtube.ipynb #aadc5590
 def read_details(
     api: YouTubeAPI,           # whom to ask
     ids: Sequence[str],        # of missing_details()
@@ -251,14 +245,16 @@ def read_details(
             except MediaError as e: state.skip(video_id, "ingest", e)
         state.save_records(records)
 
-# %% ../nbs/youtube.ipynb #d01b5cd9
+# %% ../nbs/youtube.ipynb #f4b14fe6
 @dataclass
 class YouTubeSource:
     "Short videos found on YouTube."
     config: IngestConfig                       # what is looked for
     state: State                               # of the workspace: what is known already
+    download: Callable[[str, Path], None] | None = None   # brings the video of a link; None: at no special pace
     api: YouTubeAPI | None = None              # whom to ask; None: YouTube, by Google's client
     clock: Callable[[], datetime] = utc_now    # tells the time, aware
+    stopped: QuotaError | None = None          # why records() tells less than there is
     def __post_init__(self):
         if self.api is None: self.api = GoogleAPI(self.config, make_ledger(self.state, self.config, clock=self.clock))
     @cached_property
@@ -269,23 +265,21 @@ class YouTubeSource:
         "The videos listed so far, each once."
         return list(dict.fromkeys(i for ids in listed_ids(self.plan, self.state, self.config).values() for i in ids))
     def records(self) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
-        "Everything the settings ask for; QuotaError if that takes more than one day."
-        stop, today = None, self.clock()
+        "Everything the settings ask for, or what of it is known when an allowance ends; `stopped` then holds the error."
+        today, self.stopped = self.clock(), None
         try: read_feeds(self.api, self.plan, self.state, self.config, today=today)
-        except QuotaError as e: stop = e
-        read_details(self.api, missing_details(self.ids(), self.state, self.config, today=today), self.state, self.config)
-        if stop: raise stop
-        return self.known()
-    def known(self) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
-        "Records, and what is left out, of the videos whose details are there; nobody is asked."
+        except QuotaError as e: self.stopped = e
+        try: read_details(self.api, missing_details(self.ids(), self.state, self.config, today=today), self.state, self.config)
+        except QuotaError as e: self.stopped = e
         return known_videos(self.ids(), self.state)
     def fetch(self, record: dict[str, Any], path: Path) -> None:
         "Download the video, if it is not there."
         if path.exists(): return
+        if self.download: return self.download(record["link"], path)
         from avmatch.download import download
         download(record["link"], path, self.config)
 
-# %% ../nbs/youtube.ipynb #90d1b0f3
+# %% ../nbs/youtube.ipynb #a6498d3c
 def known_videos(
     ids: Sequence[str],        # listed videos
     state: State,              # what is known of them
@@ -297,13 +291,13 @@ def known_videos(
     return ([records[i] for i in ids if i in records and i not in out],
             [{"video_id": i, "reason": out[i][0], "detail": out[i][1]} for i in ids if i in out])
 
-# %% ../nbs/youtube.ipynb #5a76a4ea
+# %% ../nbs/youtube.ipynb #c54258d8
 def _pages(listings: list[Listing], state: State, n_missing: int) -> int:
     "Most pages that a feed may still need."
     n_open = sum(not (state.read_cursor(cursor_name(listing)) or _NEW)["done_at"] for listing in listings)
     return min(10 * n_open if listings[0].query else n_missing, n_open - 1 + math.ceil(n_missing / PAGE_SIZE)) if n_open and n_missing > 0 else 0
 
-# %% ../nbs/youtube.ipynb #2d56d12f
+# %% ../nbs/youtube.ipynb #c62ca5b6
 def dry_run_cost(
     config: IngestConfig,       # what is looked for
     state: State,               # what is done
@@ -323,7 +317,7 @@ def dry_run_cost(
     n_questions = math.ceil((n_asked + n_coming) / PAGE_SIZE)
     return [*rows, {"what": "details of videos", "bucket": UNITS, "requests": n_questions, "videos": len(set(ids)) - n_asked}]
 
-# %% ../nbs/youtube.ipynb #6438ebf4
+# %% ../nbs/youtube.ipynb #8757f2eb
 def dry_run_text(
     rows: list[dict[str, Any]],   # of dry_run_cost()
     ledger: Ledger,               # what is left today

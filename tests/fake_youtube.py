@@ -24,9 +24,9 @@ PREFIX = "/youtube/v3/"
 SEARCH_CAP = 500   # results of a search that can be paged through, however many there are
 
 
-def refusal(status: int, reason: str, message: str, **more) -> tuple[int, bytes]:
+def refusal(status: int, reason: str, message: str) -> tuple[int, bytes]:
     "Status and body of a refusal, as Google's APIs give it."
-    error = {"code": status, "message": message, "errors": [{"message": message, "domain": "usageLimits", "reason": reason}], **more}
+    error = {"code": status, "message": message, "errors": [{"message": message, "domain": "usageLimits", "reason": reason}]}
     return status, json.dumps({"error": error}).encode()
 
 
@@ -38,7 +38,7 @@ PER_MINUTE = "Quota exceeded for quota metric 'Queries' and limit 'Queries per m
 
 # name -> status and body; the other faults (time_out, reset, closed, looping_token) need more than an answer
 FAULTS = {
-    "quota_429": refusal(429, "rateLimitExceeded", PER_DAY, status="RESOURCE_EXHAUSTED"),
+    "quota_429": refusal(429, "rateLimitExceeded", PER_DAY),
     "quota_429_reason": refusal(429, "quotaExceeded", PER_DAY),
     "quota_403": refusal(403, "quotaExceeded", 'The request cannot be completed because you have exceeded your <a href="/v3">quota</a>.'),
     "daily_limit_403": refusal(403, "dailyLimitExceeded", "Daily Limit Exceeded. The quota will be reset at midnight Pacific Time (PT)."),
@@ -48,6 +48,8 @@ FAULTS = {
     "bad_key_reason": refusal(400, "keyInvalid", "Bad Request"),
     "api_disabled": refusal(403, "accessNotConfigured", "YouTube Data API v3 has not been used in project 1 before or it is disabled."),
     "bad_request": refusal(400, "invalidParameter", f"Invalid value in a request with key={KEY}"),
+    "stale_token": refusal(400, "invalidPageToken", "The request specifies an invalid page token."),
+    "no_playlist": refusal(404, "playlistNotFound", "The playlist identified with the request's playlistId parameter cannot be found."),
     "server_500": refusal(500, "backendError", "Backend Error"),
     "server_503": (503, b"<html>\n<h1>Service Unavailable</h1></html>"),
     "not_json": (200, b"<html>Please sign in to this network</html>"),
@@ -204,7 +206,7 @@ class FakeYouTube:
         "playlistItems.list: the uploads of a channel, newest first; no date where the video is gone."
         channel = "UC" + query.get("playlistId", "")[2:]
         found = [v for v in self.index.values() if v["snippet"]["channelId"] == channel]
-        if not found: return refusal(404, "playlistNotFound", "The playlist identified with the request's playlistId parameter cannot be found.")
+        if not found: return FAULTS["no_playlist"]
         found.sort(key=lambda v: v["snippet"]["publishedAt"], reverse=True)
         dates = {v["id"]: {"videoPublishedAt": v["snippet"]["publishedAt"]} if v["id"] in self.videos else {} for v in found}
         items = [{"kind": "youtube#playlistItem", "contentDetails": {"videoId": v["id"], **dates[v["id"]]}} for v in found]
@@ -229,7 +231,7 @@ def token(start: int) -> str: return base64.urlsafe_b64encode(b"page-%d" % start
 def page(kind: str, items: list[dict], query: dict[str, str], cap: int | None = None):
     "A page of a list, with the token of the next."
     try: start = int(base64.urlsafe_b64decode(query["pageToken"])[5:]) if "pageToken" in query else 0
-    except ValueError: return refusal(400, "invalidPageToken", "The request specifies an invalid page token.")
+    except ValueError: return FAULTS["stale_token"]
     end = start + int(query.get("maxResults", 5))
     if end - start > 50: return FAULTS["bad_request"]
     more = {"nextPageToken": token(end)} if end < len(items[:cap]) else {}

@@ -19,6 +19,7 @@ from avmatch.config import ConfigError, MediaError, load_config
 from avmatch.download import classify, download, remove_rests
 from avmatch.failures import FAILURES
 from avmatch.media import probe
+from avmatch.ydl_options import download_options, js_runtime
 
 
 @pytest.fixture
@@ -135,6 +136,15 @@ def is_over(pid, patience=10.0):
         if state == "Z": return True
         time.sleep(0.05)
     return False
+
+
+@pytest.mark.parametrize(("version", "name", "options"), [("v99.0.0", "node", {"node": {}}), ("v12.0.0", "", None)])
+def test_node_is_asked_for_by_name_if_it_is_new_enough(tmp_path, monkeypatch, version, name, options):
+    (tmp_path / "node").write_text(f"#!/bin/sh\necho {version}\n")
+    (tmp_path / "node").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert js_runtime().name == name and (name or "node 12.0.0 is too old" in js_runtime().detail)
+    assert download_options(settings(), tmp_path).get("js_runtimes") == options
 
 
 # --- processes that are killed, and two at a time ----------------------------------------------------------------------

@@ -131,7 +131,7 @@ def test_no_table(folder):
     ({"file": "lost.mp4"}, "missing"),
     ({"file": "folder.mp4"}, "missing"),
     ({"file": "notes.txt"}, "not_media"),
-    ({"file": "text.mp4"}, "broken"),
+    ({"file": "text.mp4"}, "not_media"),
     ({"link": "file:///etc/passwd"}, "bad_row"),
     ({"link": "data:video/mp4;base64,AAAA"}, "bad_row"),
     ({"link": "ftp://example.org/x.mp4"}, "bad_row"),
