@@ -1,17 +1,24 @@
-"""The process stage: files, notes, skips, and what happens when things change between two runs."""
+"""The process stage: files, state, skips, and what happens when things change between two runs or one is killed."""
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
 import avmatch.process as process
-from avmatch.config import ArtifactError, MediaError, load_config
-from avmatch.ingest import make_record
+from avmatch.config import ArtifactError, load_config
+from avmatch.extract import extract_clip
 from avmatch.media import read_wav, write_video
-from avmatch.process import engagement_score, extract_frames, process_clip, run_process
+from avmatch.process import engagement_score, run_process
+from avmatch.records import make_record
+from avmatch.state import open_state
 from avmatch.workspace import Workspace, load_counts, load_json, load_manifest, save_json
 
 SR = 22_050
@@ -68,7 +75,7 @@ def test_from_videos_to_manifest(workspace):
     assert entries[1]["audio_path"] == "data/processed/audio/red.wav"
     assert [e["track_id"] for e in entries] == ["blue", "song"]
     assert entries[0]["engagement"] == pytest.approx(0.4 * np.log(1001) + 0.4 * 50 / 1001 + 0.2 * 7 / 1001)
-    assert counts["reasons"] == {"broken": 3, "missing": 1, "no_audio": 1, "silent": 1}
+    assert counts["reasons"] == {"broken": 1, "not_media": 2, "missing": 1, "no_audio": 1, "silent": 1}
 
 
 def test_files_hold_what_they_should(workspace):
@@ -85,7 +92,7 @@ def test_every_skip_has_a_reason_and_leaves_no_files(workspace):
     run_process(config(), workspace)
     skipped = load_json(workspace.process_skipped, command="")
     assert {s["video_id"]: s["reason"] for s in skipped} == {
-        "mute": "no_audio", "silent": "silent", "half": "broken", "text": "broken", "empty": "broken", "gone": "missing"}
+        "mute": "no_audio", "silent": "silent", "half": "broken", "text": "not_media", "empty": "not_media", "gone": "missing"}
     assert all(s["detail"] for s in skipped)
     assert {p.name for p in workspace.frames.iterdir()} == {"red", "blue"}
     assert {p.name for p in workspace.audio.iterdir()} == {"red.wav", "blue.wav"}
@@ -94,7 +101,7 @@ def test_every_skip_has_a_reason_and_leaves_no_files(workspace):
 def test_second_run_does_nothing(workspace, monkeypatch):
     run_process(config(), workspace)
     before, manifest = dates(workspace), workspace.manifest.read_bytes()
-    monkeypatch.setattr(process, "read_audio", lambda *a, **k: pytest.fail("a clip was decoded again"))
+    monkeypatch.setattr(process, "content_hash", lambda path: pytest.fail("a clip was read again"))
     run_process(config(workers=3), workspace)
     assert dates(workspace) == before and workspace.manifest.read_bytes() == manifest
 
@@ -125,7 +132,6 @@ def test_lost_files_are_made_again(workspace):
     run_process(config(), workspace)
     (workspace.audio / "red.wav").unlink()
     shutil.rmtree(workspace.frames / "blue")
-    next(workspace.manifest.with_name("clips").glob("mute.json")).write_text("{")
     assert run_process(config(), workspace)["clips"] == 2
     assert (workspace.audio / "red.wav").exists() and len(list((workspace.frames / "blue").iterdir())) == 4
 
@@ -149,33 +155,114 @@ def test_the_number_of_workers_changes_nothing(workspace, clips, tmp_path):
     for path in dates(workspace): assert path.read_bytes() == (other.root / path.relative_to(workspace.root)).read_bytes()
 
 
+def confused(job):
+    if job.video.name == "red.mp4": raise RuntimeError("decoder is confused")
+    return extract_clip(job)
+
+
+def deadly(job):
+    "A decoder that a file brings down, half way through its work."
+    if job.video.name == "red.mp4":
+        job.frames.with_name(f".red.{os.getpid()}.partial").mkdir(parents=True)
+        os._exit(11)
+    return extract_clip(job)
+
+
+def hungry(job): raise MemoryError("more than there is")
+def without_room(job): raise OSError(28, "No space left on device")
+
+
 def test_a_crash_in_one_clip_is_only_that_clips(workspace, monkeypatch):
-    read = process.read_frames
-    def fail(path, **options):
-        if path.name == "red.mp4": raise RuntimeError("decoder is confused")
-        return read(path, **options)
-    monkeypatch.setattr(process, "read_frames", fail)
-    assert run_process(config(), workspace)["clips"] == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(process, "extract_clip", deadly)
+        assert run_process(config(), workspace)["clips"] == 1
     red = next(s for s in load_json(workspace.process_skipped, command="") if s["video_id"] == "red")
-    assert red["reason"] == "broken" and "decoder is confused" in red["detail"]
-    assert not (workspace.audio / "red.wav").exists() and not (workspace.frames / "red").exists()
+    assert red == {"video_id": "red", "reason": "crashed", "detail": "red.mp4: the worker crashed (exit code 11)"}
+    assert not list(workspace.root.rglob("*red*.*a*")) and not (workspace.frames / "red").exists()
+    assert run_process(config(), workspace)["clips"] == 1   # the same file would crash again
+    shutil.copy(workspace.videos / "blue.mp4", workspace.videos / "red.mp4")
+    assert run_process(config(), workspace)["clips"] == 2
+
+
+def test_an_error_of_the_library_is_not_swallowed(workspace, monkeypatch):
+    monkeypatch.setattr(process, "extract_clip", confused)
+    with pytest.raises(RuntimeError, match="decoder is confused"): run_process(config(), workspace)
+
+
+def test_more_memory_is_another_chance(workspace, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(process, "extract_clip", hungry)
+        with pytest.raises(ArtifactError, match="out_of_memory"): run_process(config(memory_mb=500), workspace)
+    with pytest.raises(ArtifactError, match="out_of_memory"): run_process(config(memory_mb=500), workspace)
+    assert run_process(config(memory_mb=600), workspace)["clips"] == 2
 
 
 def test_a_full_disk_stops_the_run_and_it_can_go_on(workspace, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(process, "_jpeg", lambda *a: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        patch.setattr(process, "extract_clip", without_room)
         with pytest.raises(OSError, match="No space left"): run_process(config(), workspace)
     assert not workspace.manifest.exists()
     assert not list(workspace.root.rglob("*partial*"))
     assert run_process(config(), workspace)["clips"] == 2
 
 
-def test_killed_between_files_and_note(workspace, monkeypatch):
-    with monkeypatch.context() as patch:
-        patch.setattr(process, "save_json", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt): process_clip(make_record("red"), config().process, workspace=workspace)
-    assert not list(workspace.manifest.parent.glob("clips/*.json"))
+def test_copied_files_are_known_by_their_content(workspace, monkeypatch):
+    run_process(config(), workspace)
+    for path in workspace.videos.iterdir(): os.utime(path, ns=(5, 5))
+    monkeypatch.setattr(process, "extract_clip", without_room)
     assert run_process(config(), workspace)["clips"] == 2
+
+
+def test_measured_levels_are_kept(workspace):
+    run_process(config(), workspace)
+    with open_state(workspace) as state: found = state.get("red", "process").result
+    assert found["level_db"] == pytest.approx(20 * np.log10(0.2 / np.sqrt(2)), abs=0.5) and found["seconds"] == pytest.approx(2, abs=0.1)
+
+
+def test_what_the_record_says_of_rights_is_passed_on(workspace):
+    known = {"licence": "CC BY 4.0", "attribution": "Ann Other", "artist": "The Others", "link": "https://example.org/red"}
+    save_json(workspace.metadata, [make_record("red", **known)])
+    run_process(config(), workspace)
+    assert known.items() <= load_manifest(workspace)[0].items()
+
+
+RUN = """
+import sys
+from avmatch.config import load_config
+from avmatch.process import run_process
+from avmatch.workspace import Workspace
+run_process(load_config({}), Workspace(sys.argv[1]))
+"""
+
+
+def artifacts(workspace):
+    files = [workspace.manifest, workspace.process_skipped, *sorted(p for f in (workspace.frames, workspace.audio) for p in f.rglob("*"))]
+    return {p.relative_to(workspace.root): p.read_bytes() for p in files if p.is_file()}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_killed_again_and_again_it_ends_with_the_same_manifest(workspace, clips, tmp_path):
+    ids = [f"clip{i:02d}" for i in range(30)]
+    for i in ids: shutil.copy(clips / ("red.mp4" if int(i[4:]) % 3 else "half.mp4"), workspace.videos / f"{i}.mp4")
+    other = Workspace(tmp_path / "other" / workspace.root.name)
+    shutil.copytree(workspace.root, other.root)
+    for each in (workspace, other): write_metadata(each, ids)
+    run_process(config(), other)
+    for _ in range(4):
+        child = subprocess.Popen([sys.executable, "-c", RUN, str(workspace.root)], env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])})
+        settled, end = n_settled(workspace), time.monotonic() + 60
+        while n_settled(workspace) < settled + 4 and time.monotonic() < end and child.poll() is None: time.sleep(0.01)
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    assert settled >= 12 and not workspace.manifest.exists()
+    assert run_process(config(), workspace)["clips"] == 20
+    assert artifacts(workspace) == artifacts(other)
+    assert not list(workspace.root.rglob("*partial*"))
+
+
+def n_settled(workspace):
+    "Clips that are done or skipped."
+    with open_state(workspace) as state: return len(state.items("process", "done") + state.items("process", "skipped"))
 
 
 def test_no_clip_left_is_an_error(workspace):
@@ -190,8 +277,8 @@ def test_ingest_comes_first(tmp_path):
 
 
 def test_metadata_must_have_its_fields(workspace):
-    workspace.metadata.write_text(json.dumps([{"video_id": "red"}]))
-    with pytest.raises(ArtifactError, match="no field 'views'"): run_process(config(), workspace)
+    workspace.metadata.write_text(json.dumps([{"views": 3}]))
+    with pytest.raises(ArtifactError, match="no field 'video_id'"): run_process(config(), workspace)
 
 
 def test_report_metadata_is_enough(workspace):
@@ -200,12 +287,6 @@ def test_report_metadata_is_enough(workspace):
     run_process(config(), workspace)
     entry = load_manifest(workspace)[0]
     assert (entry["engagement"], entry["track_id"], entry["title"], entry["views"]) == (None, "red", None, 10)
-
-
-def test_old_frames_stay_if_the_new_ones_fail(clips, tmp_path):
-    assert extract_frames(clips / "red.mp4", tmp_path / "frames") == 4
-    with pytest.raises(MediaError): extract_frames(clips / "text.mp4", tmp_path / "frames")
-    assert len(list((tmp_path / "frames").iterdir())) == 4
 
 
 @pytest.mark.parametrize(("counts", "expected"), [((0, 0, 0), 0.0), ((None, 1, 1), None), ((1, None, 1), None), ((1, 1, None), None)])
