@@ -6,7 +6,7 @@
 __all__ = ['VIDEO_SUFFIXES', 'ALIASES', 'LONGEST', 'READERS', 'place_file', 'read_duration', 'stable_id', 'check_link',
            'read_row', 'read_table', 'locate_file', 'FolderSource', 'TableSource']
 
-# %% ../nbs/sources.ipynb #fd3ab8e0
+# %% ../nbs/sources.ipynb #d384b24c
 import csv
 import filecmp
 import hashlib
@@ -27,11 +27,12 @@ from urllib.parse import unquote, urlsplit
 import av
 
 from .config import ArtifactError, IngestConfig, IngestError, MediaError
+from .download import download
 from .failures import skip
 from .media import _finished, _opened
 from .records import FIELD_TYPES, make_record, safe_id, validate_record
 
-# %% ../nbs/sources.ipynb #8d1f08fc
+# %% ../nbs/sources.ipynb #8d83b941
 def place_file(
     source: Path,     # a file that exists
     target: Path,     # where it is wanted; its folder is made
@@ -42,7 +43,7 @@ def place_file(
         try: os.link(source.resolve(), partial)
         except OSError: shutil.copy2(source, partial)
 
-# %% ../nbs/sources.ipynb #04e52ceb
+# %% ../nbs/sources.ipynb #a4e12cae
 def read_duration(
     path: Path,    # a video file
 ) -> float:        # seconds; 0 if nothing in it tells
@@ -52,7 +53,7 @@ def read_duration(
         ends = [float((p.pts + (p.duration or 0)) * p.time_base) for p in container.demux() if p.pts is not None]
         return max(ends, default=0.0)
 
-# %% ../nbs/sources.ipynb #55afc1f5
+# %% ../nbs/sources.ipynb #458200f3
 def stable_id(
     name: str,    # path of a file from its folder on, or a link
 ) -> str:         # as `safe_id` gives it
@@ -63,7 +64,7 @@ def stable_id(
     if "/" not in name and len(stem) <= 64: return safe_id(stem)
     return f"{safe_id(stem)[:50]}-{hashlib.sha256(name.encode(errors='surrogateescape')).hexdigest()[:10]}"
 
-# %% ../nbs/sources.ipynb #f2c17b44
+# %% ../nbs/sources.ipynb #ea9fe3bf
 def check_link(
     link: str,    # an address
 ) -> None:
@@ -74,7 +75,7 @@ def check_link(
     if parts.scheme not in ("http", "https") or not parts.hostname or re.search(r"[\s\x00-\x1f]", link):
         raise MediaError(f"{link!r:.80} is no address that begins with http:// or https://", reason="bad_row")
 
-# %% ../nbs/sources.ipynb #6b9324a8
+# %% ../nbs/sources.ipynb #9d27ec86
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
 ALIASES = {   # field -> other names of its column
     "video_id": ("id",),
@@ -90,7 +91,7 @@ ALIASES = {   # field -> other names of its column
 }
 _READ = {name: kind for name, kind in FIELD_TYPES.items() if name not in ("source", "schema_version", "tags")}   # fields that a table may set
 
-# %% ../nbs/sources.ipynb #209069f8
+# %% ../nbs/sources.ipynb #9b81027f
 def _column(name: Any) -> str:
     "The name of a column as it is compared."
     return re.sub(r"[\s-]+", "_", str(name).strip().lower())
@@ -98,7 +99,7 @@ def _column(name: Any) -> str:
 _COLUMNS = {name: [_column(n) for n in (name, *ALIASES.get(name, ()))] for name in _READ}   # field -> columns, the best first
 _KNOWN = {column for columns in _COLUMNS.values() for column in columns}
 
-# %% ../nbs/sources.ipynb #d20b8258
+# %% ../nbs/sources.ipynb #440d47d9
 LONGEST = 2_000   # characters of a text
 
 def _value(name: str, value: Any) -> Any:
@@ -115,7 +116,7 @@ def _value(name: str, value: Any) -> Any:
     if math.isfinite(number): return int(number) if kind is int else number
     raise MediaError(f"{name} = {value!r:.50} is not a number; leave it empty if it is not known", reason="bad_row")
 
-# %% ../nbs/sources.ipynb #5df051e2
+# %% ../nbs/sources.ipynb #ef6ce5bd
 def read_row(
     row: Any,                  # column -> value, as a table has it
 ) -> dict[str, Any]:           # field -> value, of the fields that are known
@@ -125,7 +126,7 @@ def read_row(
     best = {name: next((cells[c] for c in columns if c in cells), None) for name, columns in _COLUMNS.items()}
     return {name: _value(name, value) for name, value in best.items() if value is not None}
 
-# %% ../nbs/sources.ipynb #c4f013fb
+# %% ../nbs/sources.ipynb #14d3fdc2
 def _csv_rows(path: Path) -> Iterator[dict[str, Any] | MediaError]:
     "The rows of a CSV file with a header."
     with path.open(encoding="utf-8-sig", newline="") as file:
@@ -141,14 +142,14 @@ def _csv_rows(path: Path) -> Iterator[dict[str, Any] | MediaError]:
                 more = MediaError(f"line {rows.line_num}: more cells than columns; put quotes around a cell that holds a separator", reason="bad_row")
                 yield more if None in row else row
 
-# %% ../nbs/sources.ipynb #afbaea0c
+# %% ../nbs/sources.ipynb #7a805c0c
 def _json_rows(path: Path) -> Iterator[Any]:
     "The rows of a JSON list."
     rows = json.loads(path.read_text(encoding="utf-8-sig"))
     if not isinstance(rows, list): raise ValueError("expected a list of objects, one for each clip")
     yield from rows
 
-# %% ../nbs/sources.ipynb #8d900f9b
+# %% ../nbs/sources.ipynb #ef6dbc46
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     "The lines of a text that are neither empty nor a comment, with their numbers."
     with path.open(encoding="utf-8-sig") as file:
@@ -161,12 +162,12 @@ def _jsonl_rows(path: Path) -> Iterator[Any]:
         try: yield json.loads(line)
         except ValueError as e: yield MediaError(f"line {number}: {e}", reason="bad_row")
 
-# %% ../nbs/sources.ipynb #2861c204
+# %% ../nbs/sources.ipynb #79bbf1ed
 def _text_rows(path: Path) -> Iterator[dict[str, Any]]:
     "A row for each link of a list."
     for _, line in _lines(path): yield {"link": line}
 
-# %% ../nbs/sources.ipynb #e86a7321
+# %% ../nbs/sources.ipynb #51b0adf2
 def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
     "The rows of a Parquet file."
     try: import pyarrow
@@ -178,7 +179,7 @@ def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
             for batch in table.iter_batches(batch_size=1_000, columns=columns): yield from batch.to_pylist()
     except pyarrow.ArrowException as e: raise ValueError(str(e)) from e
 
-# %% ../nbs/sources.ipynb #2b857c50
+# %% ../nbs/sources.ipynb #e65762d1
 READERS = {".csv": _csv_rows, ".tsv": _csv_rows, ".json": _json_rows, ".jsonl": _jsonl_rows, ".txt": _text_rows, ".parquet": _parquet_rows}
 
 def read_table(
@@ -194,7 +195,7 @@ def read_table(
     except UnicodeDecodeError as e: raise IngestError(f"table of clips {path} is not in UTF-8 ({e.reason}); save it in that encoding") from e
     except (OSError, ValueError, RecursionError, csv.Error) as e: raise IngestError(f"table of clips {path} cannot be read: {e}") from e
 
-# %% ../nbs/sources.ipynb #51f484d2
+# %% ../nbs/sources.ipynb #45368b83
 def locate_file(
     name: str,       # path of a file, as a row gives it
     folder: Path,    # the folder of the table
@@ -210,7 +211,7 @@ def locate_file(
     if not there: raise MediaError(f"file {name!r:.80} is not there", reason="missing")
     return path
 
-# %% ../nbs/sources.ipynb #d015fb26
+# %% ../nbs/sources.ipynb #70f12bcc
 def _row_id(row: dict[str, Any], name: str = "") -> str:
     "The id of a clip, from its row or else from its file or link."
     return safe_id(row["video_id"]) if "video_id" in row else stable_id(name or row.get("file") or row.get("link") or "")
@@ -219,13 +220,13 @@ def _changed(path: Path) -> str:
     "When a file was changed last."
     return datetime.fromtimestamp(path.stat().st_mtime, timezone.utc).isoformat(timespec="seconds")
 
-# %% ../nbs/sources.ipynb #3d881698
+# %% ../nbs/sources.ipynb #1f7e92ec
 def _record(video_id: str, **known: Any) -> dict[str, Any]:
     "A validated record."
     try: return validate_record(make_record(**known | {"video_id": video_id}))
     except ArtifactError as e: raise MediaError(str(e), reason="bad_row") from None
 
-# %% ../nbs/sources.ipynb #98d71673
+# %% ../nbs/sources.ipynb #1ca2c9c7
 def _file_record(name: str, file: Path, row: dict[str, Any], *, source: str) -> dict[str, Any]:
     "What is known of a file, and of the row that names it."
     video_id = _row_id(row, name)
@@ -233,7 +234,7 @@ def _file_record(name: str, file: Path, row: dict[str, Any], *, source: str) -> 
     known |= {"file": video_id + PurePosixPath(name).suffix.lower(), "source": source, "duration": read_duration(file) or row.get("duration")}
     return _record(**known | {"video_id": video_id})
 
-# %% ../nbs/sources.ipynb #80d41c47
+# %% ../nbs/sources.ipynb #ba3a370d
 def _find_videos(videos: str) -> dict[str, Path]:
     "The videos below a folder, by their paths from there on."
     if not videos: raise IngestError("no folder of videos: give --videos DIR, or set ingest.videos")
@@ -246,7 +247,7 @@ def _find_videos(videos: str) -> dict[str, Path]:
     if not found: raise IngestError(f"folder of videos {top}: no video in it; looked for {' '.join(VIDEO_SUFFIXES)}")
     return {path.relative_to(top).as_posix(): path for path in sorted(found) if path.is_file()}
 
-# %% ../nbs/sources.ipynb #95aab0cf
+# %% ../nbs/sources.ipynb #692259b8
 def _find_table(config: IngestConfig) -> Path | None:
     "The table that goes with a folder, if there is one."
     top = Path(config.videos).expanduser()
@@ -254,7 +255,7 @@ def _find_table(config: IngestConfig) -> Path | None:
     if config.metadata: return Path(config.metadata).expanduser()
     return tables[0] if len(tables) == 1 or tables and tables[0].stem == "metadata" else None
 
-# %% ../nbs/sources.ipynb #571136b7
+# %% ../nbs/sources.ipynb #50caf338
 def _name_rows(table: Path | None) -> tuple[dict[str, dict[str, Any]], list[dict[str, str]]]:
     "The rows of a table by the clip that they name, and what cannot be used of it."
     rows, skipped = {}, []
@@ -266,7 +267,7 @@ def _name_rows(table: Path | None) -> tuple[dict[str, dict[str, Any]], list[dict
         else: skipped.append(skip(f"row_{number}", MediaError(f"row {number} of {table.name}: {row}", row.reason)))
     return rows, skipped
 
-# %% ../nbs/sources.ipynb #6a99053a
+# %% ../nbs/sources.ipynb #621233b0
 @dataclass
 class FolderSource:
     "Videos of a folder, with a table beside them if there is one."
@@ -289,16 +290,15 @@ class FolderSource:
         "Put the file into the workspace; only records() knows which it is."
         place_file(self.files[record["file"]], path)
 
-# %% ../nbs/sources.ipynb #855527a7
+# %% ../nbs/sources.ipynb #84ed205e
 def _row_record(row: dict[str, Any], table: Path) -> tuple[dict[str, Any], Path | None]:
     "The record of a row, and its file if it names one."
     if "file" in row:
         file = locate_file(row["file"], table.parent)
         return _file_record(row["file"], file, row, source="table"), file
-    if "link" not in row: raise MediaError("names neither a file nor a link; a column of that name must do so", reason="bad_row")
     return _record(**{"fetched_at": _changed(table)} | row | {"video_id": _row_id(row), "source": "table"}), None
 
-# %% ../nbs/sources.ipynb #72688c50
+# %% ../nbs/sources.ipynb #ef68788a
 @dataclass
 class TableSource:
     "Videos that a table names, by file or by link."
@@ -314,6 +314,7 @@ class TableSource:
             video_id = f"row_{number}"   # unless the row has an id that no other has
             try:
                 if isinstance(row, MediaError): raise row
+                if not row.keys() & {"file", "link"}: raise MediaError("names neither a file nor a link", reason="bad_row")
                 if _row_id(row) in found: raise MediaError(f"{_row_id(row)} is the id of an earlier row", reason="duplicate_id")
                 video_id = _row_id(row)
                 found[video_id], file = _row_record(row, table)
@@ -324,7 +325,6 @@ class TableSource:
         "Put the file into the workspace or download it, and note its length if it was not known."
         if record["file"] in self.files: place_file(self.files[record["file"]], path)
         elif not path.exists():
-            from avmatch.download import download
             if self.download: self.download(record["link"], path)
             else: download(record["link"], path, self.config)
         if record["duration"] is None: record["duration"] = read_duration(path)
