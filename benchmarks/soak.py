@@ -40,9 +40,12 @@ from tools.media_files import make_file
 SECONDS, SIZE, RATE, SR = 2.0, (64, 48), 10, 44_100   # of a clip: length, picture, pictures a second, sampling rate
 N_TONES = 24                                          # plain clips, each of another melody
 ODD = (   # suffix, and what make_file is told
-    (".mov", {"rotation": 90}), (".mp4", {"codec": "libx265", "options": {"x265-params": "log-level=none"}}), (".mp4", {"pix_fmt": "yuv420p10le"}), (".mp4", {"times": [0, 40, 900, 930, 1900]}),
-    (".mkv", {"sound": "flac"}), (".mkv", {"sound": "pcm_s16le", "layout": "5.1"}), (".mov", {"sound": "pcm_s16le", "layout": "stereo"}),
-    (".webm", {"codec": "libvpx-vp9", "sound": "libopus", "sr": 48_000}), (".avi", {"codec": "mpeg4", "sound": "libmp3lame", "tick": Fraction(1, RATE)}))
+    (".mov", {"rotation": 90}), (".mov", {"sound": "pcm_s16le", "layout": "stereo"}),
+    (".mp4", {"codec": "libx265", "options": {"x265-params": "log-level=none"}}), (".mp4", {"pix_fmt": "yuv420p10le"}),
+    (".mp4", {"times": [0, 40, 900, 930, 1900]}),   # ms: a camera that is now fast, now slow
+    (".mkv", {"sound": "flac"}), (".mkv", {"sound": "pcm_s16le", "layout": "5.1"}),
+    (".webm", {"codec": "libvpx-vp9", "sound": "libopus", "sr": 48_000}),
+    (".avi", {"codec": "mpeg4", "sound": "libmp3lame", "tick": Fraction(1, RATE)}))
 FAULTS = (   # reason with which it must end; "damaged" ends as no_frames
     "not_media", "ffconcat", "empty", "broken", "no_audio", "silent", "short_sound", "too_long", "too_many_pixels", "too_many_streams",
     "no_frames", "damaged", "duplicate_id", "missing", "bad_row")
@@ -164,14 +167,14 @@ def watch(config: Config, workspace: Workspace) -> tuple[dict[str, float], dict[
     process.start()
     sender.close()
     tree, stage, began = psutil.Process(process.pid), "ingest", time.perf_counter()
-    while True:
+    while len(seconds) < len(samples):
         try:
             if receiver.poll(INTERVAL):
                 name, seconds[name] = receiver.recv()
                 stage, began = "process", time.perf_counter()
-        except EOFError: break
-        try: children = tree.children(recursive=True)
-        except psutil.NoSuchProcess: continue
+                continue
+            children = tree.children(recursive=True)
+        except (EOFError, psutil.NoSuchProcess): break   # it did not come to the end
         samples[stage].append(Sample(round(time.perf_counter() - began, 2), n_settled(workspace, stage), round(megabytes(tree), 1),
                                      round(sum(map(megabytes, children)), 1)))
     process.join()
@@ -207,7 +210,8 @@ def outcomes(workspace: Workspace) -> dict[str, str]:
 
 def unexplained(expected: dict[str, str], found: dict[str, str], workspace: Workspace) -> list[str]:
     "What is not as it should be, in words."
-    wrong = [f"{i}: {found.get(i, 'lost')}, expected {expected.get(i, 'nothing')}" for i in sorted(expected | found) if found.get(i) != expected.get(i)]
+    wrong = [f"{i}: {found.get(i, 'lost')}, expected {expected.get(i, 'nothing')}"
+             for i in sorted(expected | found) if found.get(i) != expected.get(i)]
     entries = {e["video_id"]: e for e in load_manifest(workspace)} if workspace.manifest.exists() else {}
     done = {i for i, outcome in found.items() if outcome == "done"}
     wrong += [f"{i}: in one of state and manifest only" for i in sorted(done ^ entries.keys())]
@@ -250,8 +254,8 @@ def show(result: dict) -> None:
     "Print the result for people."
     print(f"{result['items']:,} items on {result['machine']}")
     for name, stage in result["stages"].items():
-        print(f"\n{name}: {stage['seconds']} s, {stage['items_a_second']} items a second; at most {stage['peak_main_mb']:.0f} MB, "
-              f"and {stage['peak_workers_mb']:.0f} MB in workers; {stage['main_mb_per_1000']} and {stage['workers_mb_per_1000']} MB more for 1,000 items")
+        print(f"\n{name}: {stage['seconds']} s, {stage['items_a_second']} items a second; at most {stage['peak_main_mb']:.0f} MB, and "
+              f"{stage['peak_workers_mb']:.0f} MB in workers; more for 1,000 items: {stage['main_mb_per_1000']} and {stage['workers_mb_per_1000']}")
         print(f"{'seconds':>10}{'items':>8}{'MB':>8}{'MB in workers':>15}")
         for look in at_tenths(stage["curve"], stage["curve"][-1]["items"] if stage["curve"] else 0):
             print(f"{look['seconds']:10.1f}{look['items']:8}{look['main_mb']:8.0f}{look['workers_mb']:15.0f}")
