@@ -7,7 +7,7 @@ __all__ = ['PROBES', 'COLOUR', 'TONE', 'LIMIT', 'YT_DLP', 'PACKAGES', 'BROWSERS'
            'check_program', 'check_codec', 'check_disk', 'check_memory', 'check_state', 'check_yt_dlp',
            'check_js_runtime', 'check_key', 'diagnose']
 
-# %% ../nbs/doctor.ipynb #b6223a79
+# %% ../nbs/doctor.ipynb #9dfa77a3
 import base64
 import io
 import os
@@ -24,7 +24,7 @@ from pathlib import Path
 from .config import AvmatchError, Config, load_config
 from .workspace import Workspace
 
-# %% ../nbs/doctor.ipynb #d232374a
+# %% ../nbs/doctor.ipynb #60ac0173
 @dataclass(frozen=True)
 class Finding:
     "One thing that the doctor looked at."
@@ -34,7 +34,7 @@ class Finding:
     remedy: str = ""        # what to do if it is not well
     needed_for: str = "everything"   # who has to do it
 
-# %% ../nbs/doctor.ipynb #425ba9ef
+# %% ../nbs/doctor.ipynb #a063367b
 def finding_line(
     finding: Finding,   # what was found
 ) -> str:               # begins with "ok" or "missing"
@@ -42,7 +42,7 @@ def finding_line(
     if finding.ok: return f"ok       {finding.name}: {finding.detail}"
     return f"missing  {finding.name}: {finding.detail}; {finding.remedy} (needed for {finding.needed_for})"
 
-# %% ../nbs/doctor.ipynb #cf99dd11
+# %% ../nbs/doctor.ipynb #e6cf6514
 def check_package(
     name: str,                                            # as it is imported
     *,
@@ -55,7 +55,7 @@ def check_package(
     except Exception as e: return Finding(name, False, f"{type(e).__name__}: {e}", remedy, needed_for)
     return Finding(name, True, str(getattr(module, "__version__", "installed")), remedy, needed_for)
 
-# %% ../nbs/doctor.ipynb #ce23a97b
+# %% ../nbs/doctor.ipynb #6f2fcc3f
 def check_program(
     names: Sequence[str],   # programs of which one suffices
     *,
@@ -66,7 +66,7 @@ def check_program(
     found = next(filter(None, map(shutil.which, names)), None)
     return Finding(names[0], bool(found), found or "not on the path", remedy, needed_for)
 
-# %% ../nbs/doctor.ipynb #460c3871
+# %% ../nbs/doctor.ipynb #7f967e61
 PROBES = {   # codec -> format of the file, the file in base 85
     "h264": ("h264", "00001XJh~hta1cICWHV00{{d700RI}JV=%ifB*mh0chw$k1UG-00Cu)fdB=6{@Ca9ENl<z+SF4bGHRC&ti7>$-w*5}VysXX#s`DB"),
     "hevc": ("hevc", "00001KmiN^|NjAC00093kN^M!000939+j9000001LID8*U;qFE0FVFx0{{R603M(qfd!UUX(Y<#fPer10|0;k00jg90003*0l{*#B0vBD0Vn~l"
@@ -84,7 +84,7 @@ PROBES = {   # codec -> format of the file, the file in base 85
 }
 COLOUR, TONE = (198, 59, 29), 480.0   # what the pictures show (RGB, 0 to 255), what the sounds sound like (Hz)
 
-# %% ../nbs/doctor.ipynb #d4775cf2
+# %% ../nbs/doctor.ipynb #c81882a8
 def _decodes_right(codec: str) -> bool:
     "Whether a codec's probe shows its colour or sounds its tone."
     import av
@@ -98,7 +98,7 @@ def _decodes_right(codec: str) -> bool:
         strongest = np.argmax(np.abs(np.fft.rfft(y * np.hanning(len(y))))) * frames[0].sample_rate / len(y)
         return bool(abs(strongest - TONE) < 20)
 
-# %% ../nbs/doctor.ipynb #41ebbb3c
+# %% ../nbs/doctor.ipynb #5fd4c2dc
 def check_codec(
     codec: str,     # one of PROBES
 ) -> Finding:       # whether it decodes, and right
@@ -108,7 +108,7 @@ def check_codec(
     except Exception as e: said = f"{type(e).__name__}: {e}"
     return Finding(f"codec {codec}", said == "decodes", said, "pip install --force-reinstall av", needed_for)
 
-# %% ../nbs/doctor.ipynb #5d566a49
+# %% ../nbs/doctor.ipynb #654d782d
 def _video_weights(config: Config) -> Finding:
     "Whether the weights of the video encoder open."
     try:
@@ -117,7 +117,7 @@ def _video_weights(config: Config) -> Finding:
     except Exception as e: return Finding("video weights", False, f"{type(e).__name__}: {e}", "pip install --upgrade avmatch")
     return Finding("video weights", True, config.video_features.encoder)
 
-# %% ../nbs/doctor.ipynb #288977cf
+# %% ../nbs/doctor.ipynb #cacf60e0
 def _audio_weights() -> Finding:
     "Which weights of audio encoders are in the cache, and whether they are whole."
     from avmatch.weights import WEIGHTS, find_weights, verify_weights
@@ -129,7 +129,7 @@ def _audio_weights() -> Finding:
     detail = "; ".join(filter(None, [f"there: {', '.join(there)}" if there else "", f"not fetched: {', '.join(missing)}" if missing else ""]))
     return Finding("weights", not missing, detail, "avmatch weights get", "the best audio encoders")
 
-# %% ../nbs/doctor.ipynb #b9b34849
+# %% ../nbs/doctor.ipynb #a9d13d50
 def check_disk(
     name: str,               # what is kept there
     folder: Path,            # where; need not exist yet
@@ -144,7 +144,7 @@ def check_disk(
     free = shutil.disk_usage(there).free / 1e9
     return Finding(name, free >= least_gb, f"{free:.1f} GB free in {there}", f"free some space, {least_gb:g} GB at least, or {elsewhere}")
 
-# %% ../nbs/doctor.ipynb #d0538ae2
+# %% ../nbs/doctor.ipynb #dbff47d7
 LIMIT = "/sys/fs/cgroup/memory.max"   # in which Linux tells a container its limit
 
 def _memory(limit: str) -> int:
@@ -154,7 +154,7 @@ def _memory(limit: str) -> int:
     try: return min(total, int(Path(limit).read_text()))
     except (OSError, ValueError): return total   # no container, or one without a limit
 
-# %% ../nbs/doctor.ipynb #a7b65539
+# %% ../nbs/doctor.ipynb #3645a7b1
 def check_memory(
     config: Config,         # its process.workers and process.memory_mb
     *,
@@ -165,7 +165,7 @@ def check_memory(
     if not total: return Finding("memory", True, "this system does not say how much it has")
     return Finding("memory", total >= wanted, f"{total:.1f} GB", f"up to {wanted:.0f} GB are used; lower process.workers", "large clips")
 
-# %% ../nbs/doctor.ipynb #47f7e79f
+# %% ../nbs/doctor.ipynb #1a818938
 def _quick_check(path: Path) -> str:
     "What SQLite says of a database, `ok` if it is whole."
     try:
@@ -173,7 +173,7 @@ def _quick_check(path: Path) -> str:
             return database.execute("PRAGMA quick_check(1)").fetchone()[0]
     except sqlite3.Error as e: return str(e)
 
-# %% ../nbs/doctor.ipynb #7b532182
+# %% ../nbs/doctor.ipynb #f988ebee
 def check_state(
     workspace: Workspace,    # its database is looked at
 ) -> Finding:                # whether it is whole; well, too, if there is none yet
@@ -183,7 +183,7 @@ def check_state(
     said = _quick_check(path)
     return Finding("state", said == "ok", f"{path}: {said}", "move it away and run again; videos that are there are not fetched again")
 
-# %% ../nbs/doctor.ipynb #257d4340
+# %% ../nbs/doctor.ipynb #71d38123
 YT_DLP = "pip install --upgrade 'yt-dlp[default]'"   # brings yt-dlp and its scripts for YouTube
 
 def check_yt_dlp(
@@ -197,7 +197,7 @@ def check_yt_dlp(
     age = ((today or date.today()) - date(*map(int, found.detail.split(".")[:3]))).days
     return replace(found, ok=age <= most_days, detail=f"{found.detail}, {age} days old")
 
-# %% ../nbs/doctor.ipynb #f553d9dd
+# %% ../nbs/doctor.ipynb #5c373dd7
 def check_js_runtime() -> Finding:   # the runtime in use, or what is there instead
     "Whether yt-dlp finds a JavaScript runtime that it can use."
     from avmatch.ydl_options import js_runtime
@@ -205,7 +205,7 @@ def check_js_runtime() -> Finding:   # the runtime in use, or what is there inst
     except ImportError as e: return Finding("JavaScript runtime", False, str(e), YT_DLP, "--source youtube")
     return Finding("JavaScript runtime", bool(found.name), f"{found.name} {found.detail}".strip(), found.remedy, "--source youtube")
 
-# %% ../nbs/doctor.ipynb #21cbccc4
+# %% ../nbs/doctor.ipynb #c67e9201
 def _refusal(config: Config) -> str:
     "Why YouTube does not accept the key; empty if it does."
     from avmatch.youtube_api import APIError, send_once, spent_allowance, youtube_service
@@ -213,7 +213,7 @@ def _refusal(config: Config) -> str:
     except APIError as e: return "" if e.refusal and spent_allowance(e.refusal) else str(e)   # a quota is that of a good key
     return ""
 
-# %% ../nbs/doctor.ipynb #8c2428cd
+# %% ../nbs/doctor.ipynb #6c30eb8d
 def check_key(
     config: Config,            # its ingest.api_url and socket_timeout
     *,
@@ -225,7 +225,7 @@ def check_key(
     said = "not set" if not is_set else _refusal(config) if network else ""
     return Finding("YOUTUBE_API_KEY", is_set and not said, said or f"set{' and accepted' if network else ''}", remedy, "--source youtube")
 
-# %% ../nbs/doctor.ipynb #36c378b5
+# %% ../nbs/doctor.ipynb #a2d74780
 PACKAGES = ("torch", "onnxruntime", "librosa", "cv2", "av", "faiss", "fastapi", "papermill", "googleapiclient")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 

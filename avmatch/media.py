@@ -101,10 +101,12 @@ def _own_limit(limits: Limits) -> dict[str, str]:
 def _opened(path: str | Path, limits: Limits | None) -> Iterator[Any]:
     "An open container within the limits; whatever FFmpeg cannot read becomes a MediaError."
     path, limits = Path(path).absolute(), limits or Limits()
-    options = {"format_whitelist": CONTAINERS[sniff(path)][1], "protocol_whitelist": "file"} | _own_limit(limits)
+    readers = CONTAINERS[sniff(path)][1]
+    reader = None if "mp3" in readers else readers.split(",")[0]   # by name, so that FFmpeg does not go by the name of the file
+    options = {"format_whitelist": readers, "protocol_whitelist": "file"} | _own_limit(limits)
     check_limit(limits.max_mb, path.stat().st_size / 1e6, "MB", path, "too_large")
     try:
-        with av.open(str(path), options=options, metadata_errors="replace") as container:
+        with av.open(str(path), format=reader, options=options, metadata_errors="replace") as container:
             _check_header(container, path, limits)
             yield container
     except MemoryError as e: raise MediaError(f"{path.name}: takes more memory than there is", reason="out_of_memory") from e
@@ -124,16 +126,16 @@ def _decoded(container: Any, streams: set[Any], limits: Limits | None, *, is_idl
     limits, path, n_pictures, started = limits or Limits(), Path(container.name), 0, {}
     for stream in streams: _prepare(stream, limits)
     for packet in container.demux(*streams):
-        stream = packet.stream
+        stream, context = packet.stream, packet.stream.codec_context
         if stream not in streams: continue
-        if stream.type == "video": stream.codec_context.skip_frame = "NONREF" if is_idle(packet) else "DEFAULT"
+        if stream.type == "video": context.skip_frame = "NONREF" if is_idle(packet) else "DEFAULT"
         try: frames = packet.decode()
-        except av.error.InvalidDataError: continue
+        except av.error.InvalidDataError: frames = []
+        if stream.type == "video":
+            n_pictures += len(frames)
+            check_limit(limits.max_decoded, n_pictures, "pictures", path, "too_many_frames")
+            check_limit(limits.max_pixels, context.width * context.height, "pixels", path, "too_many_pixels")
         for frame in frames:
-            if stream.type == "video":
-                n_pictures += 1
-                check_limit(limits.max_decoded, n_pictures, "pictures", path, "too_many_frames")
-                check_limit(limits.max_pixels, frame.width * frame.height, "pixels", path, "too_many_pixels")
             if frame.time is not None:
                 check_limit(limits.max_seconds, frame.time - started.setdefault(stream, frame.time), "seconds", path, "too_long")
             yield frame

@@ -13,9 +13,13 @@ from media_server import make_clip, media_server
 
 from avmatch.config import IngestError, MediaError, load_config
 from avmatch.failures import FAILURES
+from avmatch.ingest import run_ingest
 from avmatch.media import read_frames, write_video
+from avmatch.process import run_process
+from avmatch.recommend import list_soundtracks
 from avmatch.records import FIELD_TYPES, safe_id, validate_record
 from avmatch.sources import FolderSource, TableSource, read_row, read_table, stable_id
+from avmatch.workspace import Workspace, load_manifest
 
 ROWS = [{"file": "a day.mp4", "title": "Día, «one»", "license": "CC BY 4.0", "credit": "Ann / example.org", "author": "Ann"},
         {"url": "https://example.org/rain.mp4", "title": "Rain", "license": "CC0", "credit": "", "author": "Bob"}]
@@ -315,3 +319,15 @@ def test_a_video_without_a_length_in_its_header(folder):
     write_video(folder / "plain.mp4", [np.zeros((32, 32, 3), np.uint8)] * 20, frame_rate=10)
     records, _ = read(folder, [{"file": "plain.mp4", "duration": "99"}])
     assert records["plain"]["duration"] == pytest.approx(2, abs=0.11)   # the file knows better than the table
+
+
+def test_the_terms_reach_the_answers(folder):
+    "From a row of the table to what is said of a sound: licence, whom to credit, and where it comes from."
+    rows = [ROWS[0] | {"url": "https://example.org/day"}]
+    write_csv(folder / "t.csv", rows)
+    config, workspace = load_config({"ingest": {"source": "table", "table": str(folder / "t.csv")}}), Workspace(folder.parent / "data")
+    run_ingest(config, workspace)
+    run_process(config, workspace)
+    (sound,) = list_soundtracks(load_manifest(workspace)).values()
+    assert (sound.licence, sound.artist, sound.attribution, sound.link) == ("CC BY 4.0", "Ann", "Ann / example.org", "https://example.org/day")
+    assert sound.credit == "Ann / example.org"
