@@ -19,7 +19,7 @@ import av
 
 import avmatch
 from .config import ArtifactError, Config, MediaError, ProcessConfig
-from .extract import Job, discard, extract_clip
+from .extract import Job, discard, extract_clip, sweep
 from .failures import FAILURES, skip
 from .fingerprint import Fingerprint, Place, SoundIndex, fingerprint, load_index, place_sounds, save_index
 from .media import read_wav
@@ -120,13 +120,15 @@ def process_clips(
                 under_way.append(turn)
                 yield turn.job
     n_turns = 0
-    with Workers(config.workers, timeout=config.timeout, memory_mb=config.memory_mb) as workers:
-        try:
+    sweep(workspace.frames, workspace.audio)   # what a run that was killed has left
+    try:
+        with Workers(config.workers, timeout=config.timeout, memory_mb=config.memory_mb) as workers:
             for outcome in workers.map(extract_clip, jobs()):
                 _note(under_way.popleft(), outcome, state)
                 n_turns += 1
-        except OSError as e:   # of the disk, not of a clip: the next one would meet it too
-            raise ArtifactError(f"{workspace.root} cannot be written to ({e.strerror or e}); free some space and run again") from e
+    except OSError as e:   # of the disk, not of a clip: the next one would meet it too
+        raise ArtifactError(f"{workspace.root} cannot be written to ({e.strerror or e}); free some space and run again") from e
+    finally: sweep(workspace.frames, workspace.audio)   # what lost workers have left
     return n_turns
 
 # %% ../nbs/01_process.ipynb #7b58dcd3

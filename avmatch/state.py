@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import datetime, timezone
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,7 @@ def _item(row: Sequence[Any]) -> Item:
     return Item(**known | {name: json.loads(known[name]) for name in ("versions", "result")})
 
 # %% ../nbs/state.ipynb #eef6b7dd
+@cache   # to look them up takes fifty times as long as to write a row
 def _versions() -> str:
     "The packages whose version may change what a stage finds, as JSON."
     from importlib.metadata import PackageNotFoundError, version
