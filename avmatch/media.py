@@ -22,6 +22,7 @@ from av.video.reformatter import VideoReformatter
 
 from .config import MediaError
 from .containers import CONTAINERS, Limits, check_limit, sniff
+from .workspace import write_atomic
 
 # %% ../nbs/media.ipynb #d9fe0f51
 @contextmanager
@@ -121,12 +122,6 @@ def _streams(container: Any) -> tuple[Any, Any]:
     video = next((s for s in container.streams.video if s.codec_context and not s.disposition & cover), None)
     return video, next((s for s in container.streams.audio if s.codec_context), None)
 
-# %% ../nbs/media.ipynb #b27ee173
-def _check_pictures(n_pictures: int, decoder: Any, limits: Limits, path: Path) -> None:
-    "Refuse pictures that are too many by now, or too large."
-    check_limit(limits.max_decoded, n_pictures, "pictures", path, "too_many_frames")
-    check_limit(limits.max_pixels, decoder.width * decoder.height, "pixels", path, "too_many_pixels")
-
 # %% ../nbs/media.ipynb #5f394094
 def _decoded(container: Any, streams: set[Any], limits: Limits | None, *, is_idle: Callable[[Any], bool] = lambda packet: False) -> Iterator[Any]:
     "The frames of streams as they come, without those that are damaged; `is_idle`: whether the picture of a packet is not wanted."
@@ -138,7 +133,10 @@ def _decoded(container: Any, streams: set[Any], limits: Limits | None, *, is_idl
         if stream.type == "video": context.skip_frame = "NONREF" if is_idle(packet) else "DEFAULT"
         try: frames = packet.decode()
         except av.error.InvalidDataError: frames = []
-        if stream.type == "video": _check_pictures(n_pictures := n_pictures + len(frames), context, limits, path)
+        if stream.type == "video":
+            n_pictures += len(frames)
+            check_limit(limits.max_decoded, n_pictures, "pictures", path, "too_many_frames")
+            check_limit(limits.max_pixels, context.width * context.height, "pixels", path, "too_many_pixels")
         for frame in frames:
             if frame.time is not None:
                 check_limit(limits.max_seconds, frame.time - started.setdefault(stream, frame.time), "seconds", path, "too_long")
@@ -331,9 +329,8 @@ def write_wav(
 ) -> None:
     "Write a mono WAV file of 16-bit samples."
     import soundfile
-    with _finished(path) as partial:
-        soundfile.write(content := io.BytesIO(), np.clip(y, -1, 1), sr, format="WAV", subtype="PCM_16")
-        partial.write_bytes(content.getvalue())
+    soundfile.write(content := io.BytesIO(), np.clip(y, -1, 1), sr, format="WAV", subtype="PCM_16")
+    write_atomic(path, content.getvalue())
 
 # %% ../nbs/media.ipynb #ba88f29c
 def read_wav(
