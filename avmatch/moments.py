@@ -88,7 +88,7 @@ def snap_start(
 ) -> int:                  # the start nearby at which something begins, if it is nearly as good
     "Move a start to a beat that is near."
     first, reach = max(0, best - round(SNAP * RATE)), round(SNAP * RATE)
-    good = first + np.flatnonzero(scores[first:best + reach + 1] >= scores[best] - SNAP_LOSS)
+    good = first + np.flatnonzero(scores[first:best + reach + 1] >= max(scores[best] - SNAP_LOSS, 0))
     order = np.lexsort((-np.abs(good - best), scores[good], onsets[good]))   # of equal onsets the better fit, then the nearer
     return int(good[order[-1]])
 
