@@ -13,8 +13,11 @@ SCRIPT = Path(__file__).parents[1] / "benchmarks/retrieval.py"
 FIGURES = {"MRR", "R@1", "R@5", "R@10", "MedR", "MnR"}
 
 
-def retrieval(*words, cwd):
-    return subprocess.run([sys.executable, str(SCRIPT), *map(str, words)], cwd=cwd, capture_output=True, text=True, timeout=600)
+def retrieval(*words, cwd, script=SCRIPT):
+    return subprocess.run([sys.executable, str(script), *map(str, words)], cwd=cwd, capture_output=True, text=True, timeout=600)
+
+
+def moments(*words, cwd): return retrieval(*words, cwd=cwd, script=SCRIPT.with_name("moments.py"))
 
 
 @pytest.fixture(scope="module")
@@ -87,3 +90,20 @@ def test_the_soak_tells_what_is_not_as_expected(tmp_path):
     words = [sys.executable, str(SCRIPT.with_name("soak.py")), "--items", "20", "-p", "process.max_decoded=3"]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert done.returncode == 1 and "too_many_frames, expected done" in done.stdout, done.stdout + done.stderr
+
+
+def test_moments_are_compared_with_chance(clips):
+    done = moments("--clips", clips, "--seconds", 2, "--cuts", 3, "--json", cwd=clips)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout)
+    assert found["clips"] == 16 and found["cuts"] == 48   # each lasts six seconds or more
+    assert {"moment", "chance", "beginning of the track"} <= found["shares"].keys()
+    for shares in found["shares"].values():
+        assert 0 <= shares["0.25 s"]["share"] <= shares["0.5 s"]["share"] <= shares["1 s"]["share"] <= 1
+    assert 0.04 < found["shares"]["chance"]["0.25 s"]["share"] < 0.14   # 11 of the 81 to 201 possible starts, at most
+
+
+@pytest.mark.parametrize("words, expected", [(["--clips", "no/such/folder"], "no such folder"), (["--seconds", 50], "smaller --seconds")])
+def test_moments_say_what_can_be_mended(clips, words, expected):
+    done = moments(*(["--clips", clips] if "--clips" not in words else []), *words, cwd=clips)
+    assert done.returncode != 0 and expected in done.stderr and "Traceback" not in done.stderr
