@@ -6,7 +6,7 @@
 __all__ = ['OPEN_PATHS', 'HEADERS', 'REQUEST_ID', 'problem_response', 'read_token', 'has_token', 'check_exposure', 'Buckets',
            'client_of', 'Gate', 'AddHeaders', 'Metrics', 'route_of', 'JsonLines', 'Watch', 'log_json']
 
-# %% ../nbs/guard.ipynb #7f1b0ee3
+# %% ../nbs/guard.ipynb #e0afa24c
 import base64
 import binascii
 import hmac
@@ -27,7 +27,7 @@ from typing import Any, TextIO
 from .config import ConfigError, ServeConfig
 from .uploads import Refusal
 
-# %% ../nbs/guard.ipynb #a18c84d6
+# %% ../nbs/guard.ipynb #1118c2a5
 def problem_response(
     refusal: Refusal,    # why a request is not answered
 ) -> Any:                # a JSON response
@@ -37,14 +37,14 @@ def problem_response(
     if refusal.status == 401: headers["WWW-Authenticate"] = 'Basic realm="avmatch", charset="UTF-8"'
     return JSONResponse({"reason": refusal.reason, "detail": str(refusal)}, refusal.status, headers)
 
-# %% ../nbs/guard.ipynb #6c764586
+# %% ../nbs/guard.ipynb #fa10d466
 def read_token() -> str:
     "The token of the environment; empty where none is set."
     token = os.environ.get("AVMATCH_TOKEN", "").strip()
     if token and len(token) < 16: raise ConfigError("AVMATCH_TOKEN is shorter than 16 characters; `openssl rand -hex 16` makes one that nobody guesses")
     return token
 
-# %% ../nbs/guard.ipynb #23f69baa
+# %% ../nbs/guard.ipynb #c919bcf8
 def has_token(
     authorization: str,    # the header of that name
     token: str,            # the right one
@@ -57,7 +57,7 @@ def has_token(
     elif scheme.lower() != "bearer": return False
     return hmac.compare_digest(given.strip().encode(), token.encode())
 
-# %% ../nbs/guard.ipynb #295331b9
+# %% ../nbs/guard.ipynb #229203c2
 def check_exposure(
     config: ServeConfig,   # its host, and whether it may be open
     token: str,            # empty: none
@@ -73,7 +73,7 @@ def _is_local(host: str) -> bool:
     try: return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError: return host == "localhost"
 
-# %% ../nbs/guard.ipynb #bbad7f11
+# %% ../nbs/guard.ipynb #91f99f8c
 class Buckets:
     "How often each client may ask."
     def __init__(
@@ -97,7 +97,7 @@ class Buckets:
         if len(self._buckets) > self.max_clients: self._buckets.popitem(last=False)
         return 0.0 if left >= 1 else (1 - left) * 60 / self.per_minute
 
-# %% ../nbs/guard.ipynb #f9627eee
+# %% ../nbs/guard.ipynb #7df85655
 def client_of(
     scope: dict[str, Any],    # of a request
 ) -> str:                     # the same for all requests of one client
@@ -107,7 +107,7 @@ def client_of(
     except ValueError: return host
     return host if address.version == 4 else str(ipaddress.ip_network((host, 64), strict=False))
 
-# %% ../nbs/guard.ipynb #06336518
+# %% ../nbs/guard.ipynb #54d855f6
 OPEN_PATHS = ("/health", "/ready")   # answered without a token
 
 class Gate:
@@ -140,7 +140,7 @@ def _check(gate: Gate, scope: Any, headers: dict[str, str]) -> None:
     wait = math.ceil(gate.buckets.take(client_of(scope))) if gate.buckets else 0
     if wait: raise Refusal(429, "too_often", f"Too many clips in a short time. Try again in {wait} s.", retry_after=wait)
 
-# %% ../nbs/guard.ipynb #43bed423
+# %% ../nbs/guard.ipynb #1998614b
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; "
                                "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
@@ -151,7 +151,7 @@ HEADERS = {
     "Cache-Control": "no-cache",
 }
 
-# %% ../nbs/guard.ipynb #86bc5ca3
+# %% ../nbs/guard.ipynb #4a8875f7
 class AddHeaders:
     "Middleware that adds headers to every response."
     def __init__(
@@ -170,7 +170,7 @@ class AddHeaders:
             await send(message)
         await self.app(scope, receive, with_headers)
 
-# %% ../nbs/guard.ipynb #50cb2965
+# %% ../nbs/guard.ipynb #e19f5028
 class Metrics:
     "Counts of requests, for monitoring."
     def __init__(self):
@@ -199,7 +199,7 @@ def route_of(
     "The route that a request has taken; one of few."
     return re.sub(r":path\}", "}", getattr(scope.get("route"), "path", None) or "other")
 
-# %% ../nbs/guard.ipynb #9a7fe3fb
+# %% ../nbs/guard.ipynb #5a99723c
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
 
 class JsonLines(logging.Formatter):
@@ -220,7 +220,7 @@ class JsonLines(logging.Formatter):
         for secret in self.secrets: line = line.replace(json.dumps(secret)[1:-1], "***")
         return line
 
-# %% ../nbs/guard.ipynb #89eae57c
+# %% ../nbs/guard.ipynb #c6b133e4
 class Watch:
     "Middleware that gives each request an id, a line in the log and a place in the counts."
     def __init__(
@@ -248,7 +248,7 @@ class Watch:
             await problem_response(Refusal(500, "bug", "This should not have happened. The log of the server has the details."))(scope, receive, noted)
         finally: _note(self.metrics, scope, status, time.perf_counter() - start)
 
-# %% ../nbs/guard.ipynb #da281962
+# %% ../nbs/guard.ipynb #f30c4bed
 def _request_id(scope: dict[str, Any]) -> str:
     "The id that the client has chosen, if it looks like one; else a new one."
     given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
@@ -261,7 +261,7 @@ def _note(metrics: Metrics, scope: dict[str, Any], status: int, seconds: float) 
              "ms": round(1_000 * seconds, 1), "client": client_of(scope)}
     logging.getLogger("avmatch.requests").info("request", extra={"about": about})
 
-# %% ../nbs/guard.ipynb #aedaa76a
+# %% ../nbs/guard.ipynb #e86240f9
 def log_json(
     stream: TextIO | None = None,     # where the lines go (None: the standard error output)
     *,
@@ -272,4 +272,5 @@ def log_json(
     handler.setFormatter(JsonLines(secrets))
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)   # what it complains about is in our answers
     return handler
