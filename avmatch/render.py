@@ -6,7 +6,7 @@
 __all__ = ['SR', 'COPIED', 'Mix', 'lay_music', 'mix_sounds', 'read_stereo', 'from_time', 'Pictures', 'survey', 'render',
            'RenderOrder', 'render_order']
 
-# %% ../nbs/render.ipynb #057031dc
+# %% ../nbs/render.ipynb #9bca25af
 import heapq
 import math
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ from .config import ConfigError, MediaError
 from .containers import Limits, sniff
 from .media import _decoded, _finished, _opened, _streams, turn
 
-# %% ../nbs/render.ipynb #8381b43c
+# %% ../nbs/render.ipynb #6c0069ef
 @dataclass(frozen=True)
 class Mix:
     "How a clip gets its sound."
@@ -35,7 +35,7 @@ class Mix:
 
     def __post_init__(self): _check_mix(self)
 
-# %% ../nbs/render.ipynb #97e45d98
+# %% ../nbs/render.ipynb #c0756a48
 def _check_mix(mix: Mix) -> None:
     "Refuse values that make no sense."
     for name, least, most in (("offset", -3_600, 36_000), ("own_gain", 0, 4), ("music_gain", 0, 4), ("fade_in", 0, 600), ("fade_out", 0, 600)):
@@ -44,7 +44,7 @@ def _check_mix(mix: Mix) -> None:
     if mix.loop and not (0 <= mix.loop[0] and mix.loop[0] + 0.1 <= mix.loop[1] < math.inf):
         raise ConfigError(f"loop = {mix.loop}: expected two moments of the track, the second at least 0.1 s after the first")
 
-# %% ../nbs/render.ipynb #b05a7860
+# %% ../nbs/render.ipynb #263bfb38
 SR = 48_000   # sampling rate of all sound here (Hz), the usual one beside pictures
 
 def lay_music(
@@ -69,7 +69,7 @@ def _fades(n: int, mix: Mix) -> np.ndarray:
     if mix.fade_out: loudness *= np.minimum(1, time[::-1] / mix.fade_out)
     return loudness
 
-# %% ../nbs/render.ipynb #f83fc1f8
+# %% ../nbs/render.ipynb #1543d347
 def mix_sounds(
     own: np.ndarray,      # the clip's sound from its first picture on, stereo, shape (2, n_own)
     track: np.ndarray,    # stereo, shape (2, n_track)
@@ -82,7 +82,7 @@ def mix_sounds(
     total[:, :kept] += mix.own_gain * own[:, :kept]
     return total / max(1.0, float(np.abs(total).max(initial=0)))
 
-# %% ../nbs/render.ipynb #cb77347f
+# %% ../nbs/render.ipynb #3f1d0306
 def read_stereo(
     path: str | Path,                # a video or audio file
     *,
@@ -112,7 +112,7 @@ def from_time(
     shift = round((first - start) * SR)
     return np.pad(y, ((0, 0), (shift, 0))) if shift > 0 else y[:, -shift:]
 
-# %% ../nbs/render.ipynb #9a21d0ff
+# %% ../nbs/render.ipynb #69a00e62
 COPIED = ("h264", "hevc", "av1", "vp9")   # codecs that go into an MP4 file as they are
 
 @dataclass(frozen=True)
@@ -121,6 +121,7 @@ class Pictures:
     start: Fraction    # of the first (s)
     end: Fraction      # of the last (s)
     can_copy: bool     # whether they can go into another file as they are
+    decode: list[int]  # when each is decoded, in the stream's own unit; for copying
 
 def survey(
     path: str | Path,                # a video file
@@ -132,21 +133,21 @@ def survey(
     with _opened(path, limits) as container:
         video, _ = _streams(container)
         if video is None: raise MediaError(f"{Path(path).name}: has no moving pictures", reason="no_frames")
-        packets = [(p.pts, p.dts, p.duration or 0, p.is_discard) for p in container.demux(video) if p.size]
-        stamps = [(p if p is not None else d, n) for p, d, n, _ in packets if (p, d) != (None, None)]
-        if not stamps: raise MediaError(f"{Path(path).name}: none of its pictures has a time", reason="no_frames")
-        whole = all(p is not None and d is not None and not hidden for p, d, _, hidden in packets)
-        rate, (last, length) = video.average_rate or 25, max(stamps)
-        end = last * video.time_base + (length * video.time_base or 1 / Fraction(rate))
-        return Pictures(min(stamps)[0] * video.time_base, end, whole and kind in ("mp4", "matroska") and video.codec_context.name in COPIED)
+        packets = [(p.pts if p.pts is not None else p.dts, p.duration or 0, p.is_discard or p.pts is None) for p in container.demux(video) if p.size]
+        shown = [time for time, _, _ in packets if time is not None]
+        if not shown: raise MediaError(f"{Path(path).name}: none of its pictures has a time", reason="no_frames")
+        in_order, length = sorted(shown), next(n for time, n, _ in packets if time == max(shown))
+        late = max(o - s for o, s in zip(in_order, shown))
+        end = in_order[-1] * video.time_base + (length * video.time_base or 1 / Fraction(video.average_rate or 25))
+        can_copy = kind in ("mp4", "matroska") and video.codec_context.name in COPIED and len(set(shown)) == len(packets)
+        return Pictures(in_order[0] * video.time_base, end, can_copy and not any(odd for _, _, odd in packets), [time - late for time in in_order])
 
-# %% ../nbs/render.ipynb #d6989a93
-def _copied(container: Any, video: Any, out: Any, start: Fraction) -> Iterator[Any]:
+# %% ../nbs/render.ipynb #ca48a28c
+def _copied(container: Any, video: Any, out: Any, pictures: Pictures) -> Iterator[Any]:
     "The packets of a stream, for another file."
-    shift = round(start / video.time_base)
-    for packet in container.demux(video):
-        if not packet.size: continue
-        packet.pts, packet.dts, packet.stream = packet.pts - shift, packet.dts - shift, out
+    shift = round(pictures.start / video.time_base)
+    for packet, decode in zip((p for p in container.demux(video) if p.size), pictures.decode):
+        packet.pts, packet.dts, packet.stream = packet.pts - shift, decode - shift, out
         yield packet
 
 def _encoded(container: Any, video: Any, out: Any, start: Fraction, limits: Limits | None) -> Iterator[Any]:
@@ -162,7 +163,7 @@ def _encoded(container: Any, video: Any, out: Any, start: Fraction, limits: Limi
         yield from out.encode(new.reformat(out.width, out.height, "yuv420p"))
     yield from out.encode()
 
-# %% ../nbs/render.ipynb #f9cc4ced
+# %% ../nbs/render.ipynb #158b23f2
 def _video_stream(target: Any, video: Any, can_copy: bool) -> Any:
     "A stream of the new file for the pictures."
     if can_copy: return target.add_stream_from_template(video)
@@ -178,7 +179,7 @@ def _sound_packets(out: Any, y: np.ndarray) -> Iterator[Any]:
         yield from out.encode(frame)
     yield from out.encode()
 
-# %% ../nbs/render.ipynb #aa17a1cc
+# %% ../nbs/render.ipynb #99cff2ba
 def render(
     clip: str | Path,                # the video file
     track: str | Path,               # the sound file
@@ -195,10 +196,10 @@ def render(
             av.open(str(partial), "w", format="mp4", options={"movflags": "+faststart", "fflags": "+bitexact"}) as target:
         video, _ = _streams(source)
         out, sound = _video_stream(target, video, pictures.can_copy), target.add_stream("aac", rate=SR, layout="stereo", bit_rate=192_000)
-        images = _copied(source, video, out, pictures.start) if pictures.can_copy else _encoded(source, video, out, pictures.start, limits)
+        images = _copied(source, video, out, pictures) if pictures.can_copy else _encoded(source, video, out, pictures.start, limits)
         for packet in heapq.merge(images, _sound_packets(sound, y), key=lambda p: p.dts * p.time_base): target.mux(packet)
 
-# %% ../nbs/render.ipynb #71c7a2f2
+# %% ../nbs/render.ipynb #f9da86e4
 @dataclass(frozen=True)
 class RenderOrder:
     "What a worker is to render."

@@ -9,10 +9,11 @@ __all__ = ['PROBLEMS', 'FORM', 'UPLOAD', 'EXAMPLE', 'TYPES', 'Service', 'create_
 import asyncio
 import logging
 import platform
+import re
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from importlib.resources import files
@@ -24,9 +25,11 @@ from avmatch.answers import (
     Answer, DetailedAnswer, Health, Problem, Ready, Settings, TrackDetails, TrackPage, Version, Waveform, add_error_handlers, answer_of, track_details,
 )
 from .config import Config, ConfigError, load_config
+from .containers import limits_of
 from .guard import HEADERS, AddHeaders, Gate, Metrics, Watch, check_exposure, log_json, read_token
-from .queries import ClipEncoder, Queries
+from .queries import ClipEncoder, Queries, run_in_worker
 from .recommend import Engine
+from .render import Mix, RenderOrder, render_order
 from .uploads import Refusal, check_type, receive_upload, sweep_uploads, upload_folder
 from .workspace import Workspace
 
@@ -58,7 +61,7 @@ async def _uploaded(service: Service, request: Any) -> AsyncIterator[tuple[Path,
     with service.queries.uploads.take(), upload_folder() as path:
         digest = await receive_upload(request, path, service.config.serve)
         check_type(path)
-        with service.queries.places.take(): yield path, digest
+        yield path, digest
 
 # %% ../nbs/09_serve.ipynb #7f77c8af
 PROBLEMS = {status: {"model": Problem} for status in (400, 401, 403, 408, 413, 415, 422, 429, 503)}
@@ -79,9 +82,48 @@ def _add_recommend(app: Any, service: Service) -> None:
                         details: bool = Query(False, description="with reason, parts of the score, title, track, source and licence of each")):
         "The sounds that fit a video, best first."
         async with _uploaded(service, request) as (path, digest):
-            features = await service.queries.features(path, digest)
-            found = await run_sync(partial(service.engine.recommend, features, top_k))
+            with service.queries.places.take():
+                features = await service.queries.features(path, digest)
+                found = await run_sync(partial(service.engine.recommend, features, top_k))
         return [answer_of(r, str(request.base_url), details=details) for r in found]
+
+# %% ../nbs/09_serve.ipynb #e7b1c734
+def _held_file(path: Path, held: Any, *, seconds: float, name: str) -> Any:
+    "A response with a file, and with what is given back when it is sent."
+    import anyio
+    from fastapi.responses import FileResponse
+
+    class Held(FileResponse):
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            async with held:
+                with anyio.move_on_after(seconds): await super().__call__(scope, receive, send)
+    return Held(path, media_type="video/mp4", filename=name)
+
+# %% ../nbs/09_serve.ipynb #851f46ea
+def _add_render(app: Any, service: Service) -> None:
+    "POST /render."
+    from fastapi import Query, Request
+    from fastapi.responses import FileResponse
+    answers, part = PROBLEMS | {200: {"content": {"video/mp4": {}}}, 404: {"model": Problem}}, lambda most, what: Query(0.0, ge=0, le=most, description=what)
+
+    @app.post("/render", response_class=FileResponse, responses=answers, openapi_extra=UPLOAD)
+    async def render(request: Request, audio_id: str = Query(description="the sound, as in an answer of /recommend"),
+                     offset: float = Query(0.0, ge=-3_600, le=36_000, description="moment of the track at which the clip begins (s)"),
+                     own_gain: float = part(4, "loudness of the clip's own sound; 0: off, 1: as it is"),
+                     music_gain: float = Query(1.0, ge=0, le=4, description="loudness of the track"),
+                     fade_in: float = part(600, "time until the music is at its full loudness (s)"),
+                     fade_out: float = part(600, "time in which it fades away at the end (s)"),
+                     loop_start: float = part(36_000, "moment of the track at which a loop begins (s)"),
+                     loop_end: float = part(36_000, "moment at which it goes back there (s); 0: no loop")):
+        "The clip with this sound, as an MP4 file."
+        track, loop = _track(service, audio_id), (loop_start, loop_end) if loop_end else None
+        mix = Mix(offset, own_gain, music_gain, fade_in, fade_out, loop)
+        async with AsyncExitStack() as held:
+            path, _ = await held.enter_async_context(_uploaded(service, request))
+            order = RenderOrder(str(path), track.audio_path, str(path.with_name("rendered.mp4")), mix, limits_of(service.config.process))
+            with service.queries.places.take(): await service.queries.work(run_in_worker, service.queries.encoder.workers, render_order, order)
+            name = re.sub(r"[^\w -]", "", track.title or audio_id)[:60] + ".mp4"
+            return _held_file(Path(order.path), held.pop_all(), seconds=service.config.serve.upload_timeout, name=name)
 
 # %% ../nbs/09_serve.ipynb #8d7c5459
 def _track(service: Service, audio_id: str) -> Any:
@@ -241,7 +283,7 @@ def create_app(
                   docs_url=None, redoc_url=None, lifespan=_life(service))
     _add_layers(app, service)
     add_error_handlers(app)
-    for add in (_add_recommend, _add_files, _add_tracks, _add_state, _add_page): add(app, service)
+    for add in (_add_recommend, _add_render, _add_files, _add_tracks, _add_state, _add_page): add(app, service)
     return app
 
 # %% ../nbs/09_serve.ipynb #cb604cbb
