@@ -40,7 +40,8 @@ def clicks(path) -> list[float]:
 
 SHAPES = {
     "mp4": ("a.mp4", {}, True), "B-frames": ("a.mp4", {"options": {"bf": "3"}}, True), "odd length": ("a.mp4", {"times": range(0, 1733, 33)}, True),
-    "variable rate": ("a.mp4", {"times": [0, 40, 80, 500, 540, 1200, 1240, 1900]}, True), "starts late": ("a.mkv", {"times": range(700, 2700, 100)}, True),
+    "variable rate": ("a.mp4", {"times": [0, 40, 80, 500, 540, 1200, 1240, 1900]}, True),
+    "starts late": ("a.mkv", {"times": range(700, 2700, 100)}, True),
     "matroska": ("a.mkv", {}, True), "hevc": ("a.mp4", {"codec": "libx265"}, True), "vp9": ("a.webm", {"codec": "libvpx-vp9", "sound": None}, True),
     "transport stream": ("a.ts", {"tick": Fraction(1, 90_000)}, False), "mpeg4": ("a.mp4", {"codec": "mpeg4"}, False),
     "motion jpeg": ("a.mov", {"codec": "mjpeg", "pix_fmt": "yuvj420p"}, False), "rotated": ("a.mp4", {"rotation": 90}, True),
@@ -103,7 +104,8 @@ def test_the_service_sends_the_rendered_clip_and_keeps_nothing(client, engine, t
 
 @pytest.mark.parametrize("params, status", [
     ({"audio_id": "none"}, 404), ({}, 422), ({"audio_id": "rain", "offset": "NaN"}, 422), ({"audio_id": "rain", "own_gain": -1}, 422),
-    ({"audio_id": "rain", "loop_start": 2, "loop_end": 1}, 422), ({"audio_id": "../../etc/passwd"}, 404), ({"audio_id": "rain", "fade_in": "Infinity"}, 422),
+    ({"audio_id": "rain", "loop_start": 2, "loop_end": 1}, 422), ({"audio_id": "../../etc/passwd"}, 404),
+    ({"audio_id": "rain", "fade_in": "Infinity"}, 422),
 ])
 def test_what_cannot_be_rendered_is_told(client, clip, params, status, uploads):
     response = client.post("/render", params=params, files={"file": clip})
