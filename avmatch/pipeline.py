@@ -12,6 +12,7 @@ import json
 import platform
 import re
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ from .config import ArtifactError, AvmatchError, Config, ConfigError, config_dic
 from .failures import FAILURES
 from .state import content_hash, open_state
 from .workspace import Workspace, load_counts, load_json, save_json
+from .ydl_options import read_ydl_opts
 
 # %% ../nbs/pipeline.ipynb #ba858191
 @dataclass(frozen=True)
@@ -169,7 +171,8 @@ def is_current(
     record = load_run(workspace)["stages"].get(stage.name, {})
     there = all(getattr(workspace, name).exists() for name in stage.writes)
     same = record.get("fingerprint") == fingerprint(stage, config) and record.get("found") == _found(stage, workspace)
-    return record.get("status") == "done" and there and same and not is_waiting(stage, workspace)
+    untouched = record.get("made") == product(stage, workspace)
+    return record.get("status") == "done" and there and same and untouched and not is_waiting(stage, workspace)
 
 # %% ../nbs/pipeline.ipynb #f4a6a34c
 def pipeline_cells(
@@ -184,6 +187,14 @@ def pipeline_cells(
 class StageError(AvmatchError):
     "A stage that failed; the message is the failing cell's own error."
 
+# %% ../nbs/pipeline.ipynb #2a6a6ff5
+def _local_kernel(sockets: str) -> type:
+    "A manager of kernels whose sockets lie in a folder."
+    from jupyter_client.manager import AsyncKernelManager
+    class LocalKernel(AsyncKernelManager):
+        def __init__(self, *args: Any, **kwargs: Any): super().__init__(*args, **{**kwargs, "transport": "ipc", "ip": f"{sockets}/kernel"})
+    return LocalKernel
+
 # %% ../nbs/pipeline.ipynb #ade1c2f1
 def execute(
     source: Path,                 # the notebook to run
@@ -193,17 +204,14 @@ def execute(
     "Run a notebook in a fresh kernel and keep it as a report, also if it fails."
     import nbformat
     import papermill
-    from jupyter_client.manager import AsyncKernelManager
-
-    class LocalKernel(AsyncKernelManager):
-        def __init__(self, *args: Any, **kwargs: Any): super().__init__(*args, **{**kwargs, "transport": "ipc"})
     report.parent.mkdir(parents=True, exist_ok=True)
     notebook = pipeline_cells(nbformat.read(source, as_version=4))
-    try:
-        papermill.execute_notebook(notebook, str(report), parameters=parameters, cwd=str(source.parent), kernel_name="python3",
-                                   kernel_manager_class=LocalKernel, progress_bar=sys.stderr.isatty(), log_output=False)
-    except papermill.PapermillExecutionError as e:
-        raise StageError(f"{source.stem}: {e.ename}: {e.evalue} (whole report: {report})") from e
+    with tempfile.TemporaryDirectory(prefix="avmatch-") as sockets:
+        try:
+            papermill.execute_notebook(notebook, str(report), parameters=parameters, cwd=str(source.parent), kernel_name="python3",
+                                       kernel_manager_class=_local_kernel(sockets), progress_bar=sys.stderr.isatty(), log_output=False)
+        except papermill.PapermillExecutionError as e:
+            raise StageError(f"{source.stem}: {e.ename}: {e.evalue} (whole report: {report})") from e
 
 # %% ../nbs/pipeline.ipynb #e2e158f3
 def run_pipeline(
@@ -227,7 +235,7 @@ def run_pipeline(
         try:
             execute(notebooks_folder() / stage.notebook, workspace.reports / stage.notebook,
                     {"workspace": str(workspace.root), "config": config_dict(config)})
-            record |= {"status": "done", "counts": load_counts(workspace, stage.name)}
+            record |= {"status": "done", "made": product(stage, workspace), "counts": load_counts(workspace, stage.name)}
         except Exception as e:
             record["error"] = str(e)
             raise
@@ -266,6 +274,9 @@ def _remember(workspace: Workspace, config: Config, stage: Stage, record: dict[s
 # %% ../nbs/pipeline.ipynb #3f6587e4
 def _absolute_paths(config: Config) -> Config:
     "The config with the user's paths made absolute."
-    full = lambda path: str(Path(path).absolute()) if path else ""
+    full = lambda path: str(Path(path).expanduser().absolute()) if path else ""
     ingest = replace(config.ingest, **{name: full(getattr(config.ingest, name)) for name in ("videos", "metadata", "table")})
+    own = read_ydl_opts(ingest.ydl_opts)
+    if files := {name: full(own[name]) for name in ("cookiefile", "client_certificate", "client_certificate_key") if own.get(name)}:
+        ingest = replace(ingest, ydl_opts=json.dumps(own | files))
     return replace(config, ingest=ingest, video_features=replace(config.video_features, weights=full(config.video_features.weights)))

@@ -170,7 +170,7 @@ def _politely(task: tuple[Any, Any]) -> Any:
     if hasattr(os, "setpriority"): os.setpriority(os.PRIO_PROCESS, 0, 10)
     return function(item)
 
-# %% ../nbs/queries.ipynb #51de404e
+# %% ../nbs/queries.ipynb #13846f8e
 def run_in_worker(
     workers: Workers,    # processes
     function: Any,       # of a module
