@@ -181,6 +181,16 @@ class ServeConfig:
     port: int = 8000                  # its port
     max_upload_mb: float = 100.0      # largest upload that is read (MB)
     max_top_k: int = 50               # most answers a request may ask for
+    upload_timeout: float = 300.0     # longest time for an upload (s)
+    upload_pause: float = 20.0        # longest pause within an upload (s)
+    workers: int = 2                  # processes that decode clips
+    waiting: int = 12                 # clips that may arrive or wait meanwhile; the next is sent away
+    timeout: float = 60.0             # longest time for a clip in a worker (s)
+    memory_mb: int = 2000             # most memory for a clip in a worker (MB)
+    cache_size: int = 64              # clips whose features are remembered
+    posts_a_minute: int = 60          # uploads of one client (0: any number)
+    cors: str = ""                    # other sites whose pages may ask, parted by spaces, such as https://a.example
+    allow_open: bool = False          # open to the network without a token
 
 # %% ../nbs/config.ipynb #668e4215
 @dataclass(frozen=True)

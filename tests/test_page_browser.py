@@ -169,7 +169,7 @@ def test_what_is_no_video_is_told_and_the_next_clip_works(opened, clip, tmp_path
     page.locator(".status.bad").wait_for()
     assert "Your clip: not a video" in page.get_by_role("status").inner_text()
     assert page.locator(".card").count() == 0 and page.get_by_role("button", name="Recommend Audio").is_enabled()
-    assert all("422" in problem for problem in watched.problems) and watched.problems  # the browser notes the status
+    assert all("415" in problem for problem in watched.problems) and watched.problems  # the browser notes the status
     ask(page, clip, top_k=1)
     assert page.locator(".card").count() == 1 and page.get_by_role("status").inner_text().startswith("1 sound for")
 

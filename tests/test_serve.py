@@ -1,93 +1,30 @@
-"""The HTTP API over a real connection: the report's contract, sounds that seek, bad input, abuse and load."""
+"""The HTTP API over a real connection: the report's contract, the catalogue, and sounds that seek."""
 import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
-import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 
 import httpx
-import numpy as np
 import pytest
+from serving import is_problem, send_raw
 
-from avmatch.config import load_config, override
-from avmatch.media import read_frames, write_video, write_wav
-from avmatch.recommend import Recommendation, Soundtrack
-from avmatch.serve import AT_ONCE, KNOWN, WAITING, create_app, running
+from avmatch.config import override
+from avmatch.replies import KNOWN
+from avmatch.serve import create_app, running
 from avmatch.workspace import load_manifest
 from tools import write_openapi
-
-TONE = 0.2 * np.sin(2 * np.pi * 220 * np.arange(16_000) / 8_000)
-
-
-class FakeEngine:
-    "Looks at the clip and always answers the same; `gate` holds it up."
-    def __init__(self, folder):
-        self.tracks, self.gate, self.folder = {}, threading.Event(), folder
-        self.gate.set()
-        for audio_id in ("rain", "stürm/1 ?"):
-            path = folder / f"{len(self.tracks)}.wav"
-            write_wav(path, TONE, sr=8_000)
-            self.tracks[audio_id] = Soundtrack(audio_id, audio_id, None, None, None, None, str(path), "none.jpg")
-
-    def recommend(self, path, top_k=5):
-        next(read_frames(path))
-        assert self.gate.wait(30)
-        why = {"parts": {"joint": 0.25, "words": 0.25, "rhythm": 0.0, "hub": 0.0}, "reason": "umbrella — rain"}
-        return [Recommendation(**asdict(track), score=0.5, **why) for track in self.tracks.values()][:top_k]
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory):
-    "The bytes of two seconds of video."
-    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
-    write_video(path, [np.full((96, 54, 3), i, np.uint8) for i in range(20)], TONE, frame_rate=10, sr=8_000)
-    return path.read_bytes()
-
-
-@pytest.fixture
-def engine(tmp_path): return FakeEngine(tmp_path)
-
-
-@pytest.fixture
-def uploads(tmp_path_factory, monkeypatch):
-    "The folder of temporary files, which must be empty after a request."
-    folder = tmp_path_factory.mktemp("uploads")
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    return folder
-
-
-@pytest.fixture
-def client(engine, uploads):
-    "Talks to a service with the pretended engine and an upload limit of 1 MB."
-    app = create_app(override(load_config(), {"serve": {"max_upload_mb": 1.0}}), engine=engine)
-    with running(app) as url, httpx.Client(base_url=url, timeout=30) as client: yield client
-
-
-def is_problem(response) -> bool:
-    return list(response.json()) == ["reason", "detail"] and response.json()["detail"].strip() != ""
-
-
-def send_raw(client, data: bytes) -> bytes:
-    "Send bytes as they are, and read until the server closes."
-    with socket.create_connection((client.base_url.host, client.base_url.port), timeout=20) as connection:
-        connection.sendall(data)
-        return b"".join(iter(lambda: connection.recv(65_536), b""))
-
 
 # ---- the real thing
 
 @pytest.fixture(scope="module")
 def real(demo):
     "Talks to the service of the demo workspace."
-    with running(create_app(*demo)) as url, httpx.Client(base_url=url, timeout=60) as client: yield client
+    config, workspace = demo
+    app = create_app(override(config, {"serve": {"posts_a_minute": 0}}), workspace)
+    with running(app) as url, httpx.Client(base_url=url, timeout=60) as client: yield client
 
 
 def test_recommend_keeps_the_contract_of_the_report(real, demo):
@@ -128,12 +65,16 @@ def test_top_k_is_five_unless_asked_otherwise(real, demo):
 
 def test_avmatch_serve_prints_where_it_is(demo):
     words = ["serve", "--workspace", demo[1].root, "-p", "serve.port=0"]
-    process = subprocess.Popen([sys.executable, "-m", "avmatch.cli", *map(str, words)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, "-m", "avmatch.cli", *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
-        url = re.search(r"http://127\.0\.0\.1:\d+", process.stdout.readline())[0]
-        assert httpx.get(f"{url}/health").json()["status"] == "ok"
+        line = process.stdout.readline()
+        url = re.search(r"http://127\.0\.0\.1:\d+", line)[0]
+        assert "this machine only" in line and httpx.get(f"{url}/health?secret=1", headers={"X-Request-ID": "mine"}).json()["status"] == "ok"
     finally: process.send_signal(signal.SIGINT)
-    assert process.wait(20) in (0, 130)
+    _, logged = process.communicate(timeout=20)
+    assert process.returncode in (0, 130) and "secret" not in logged
+    line = next(json.loads(line) for line in logged.splitlines() if '"mine"' in line)
+    assert (line["event"], line["route"], line["status"]) == ("request", "/health", 200)
 
 
 # ---- the contract
@@ -158,6 +99,36 @@ def test_there_is_no_page_that_loads_from_elsewhere(client):
     assert client.get("/docs").status_code == client.get("/redoc").status_code == 404
     for path in ("/", "/ui/app.js", "/ui/style.css"):
         assert re.findall(r"https?://(?!www\.w3\.org).*|[\"'(]//.*", client.get(path).text) == []
+
+
+# ---- the state of the service, and the catalogue
+
+def test_it_says_when_it_is_ready_and_what_it_is(client):
+    ready = client.get("/ready")
+    assert ready.status_code == 200 or (ready.status_code, ready.headers["retry-after"]) == (503, "2")
+    assert client.get("/version").json()["version"] == client.get("/health").json()["version"]
+
+
+def test_counts_have_few_labels_whatever_is_asked_for(client):
+    for i in range(30): client.get(f"/audio/{i}"), client.get(f"/nowhere/{i}")
+    counts = client.get("/metrics")
+    assert counts.headers["content-type"].startswith("text/plain")
+    routes = set(re.findall(r'route="([^"]*)"', counts.text))
+    assert {"/audio/{audio_id}", "other"} <= routes and not any("nowhere" in route for route in routes)
+
+
+def test_the_catalogue_comes_in_pages(client):
+    whole, second = client.get("/tracks").json(), client.get("/tracks?start=1&limit=1").json()
+    assert whole["total"] == second["total"] == len(whole["tracks"]) == 2 and second["tracks"] == whole["tracks"][1:]
+    assert client.get("/tracks?start=9").json()["tracks"] == []
+    for refused in ("start=-1", "limit=0", "limit=1001", "start=x", f"start={10**30}"):
+        assert client.get(f"/tracks?{refused}").status_code == 422
+
+
+def test_the_outline_of_a_sound_is_that_of_a_sine(client):
+    outline = client.get("/waveform/rain?n=50").json()
+    assert outline["duration"] == 2.0 and len(outline["peaks"]) == 50 and all(0.17 < p < 0.23 for p in outline["peaks"])
+    assert client.get("/waveform/none").status_code == 404 and client.get("/waveform/rain?n=0").status_code == 422
 
 
 # ---- sounds
@@ -195,7 +166,7 @@ def test_head_gives_the_length_and_nothing_else(client, engine):
     "/audio/", "/audio/....//rain", "/audio/0.wav", "/tracks/none", "/picture/rain", "/ui/..%2fserve.py", "/ui/../../setup.py", "/nowhere",
 ])
 def test_only_the_catalogue_is_given_out(client, path):
-    answer = send_raw(client, f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    answer = send_raw(client.base_url, f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
     assert answer.startswith(b"HTTP/1.1 404") and b'"reason":"not_found"' in answer
 
 
@@ -203,122 +174,9 @@ def test_a_strange_id_works_and_a_deleted_file_is_a_404(client, engine, clip):
     rain, storm = client.post("/recommend", files={"file": clip}).json()
     assert httpx.get(storm["audio_url"]).content[:4] == b"RIFF"
     assert client.get("/tracks/st%C3%BCrm%2F1%20%3F").json()["audio_id"] == "stürm/1 ?"
-    Path(engine.tracks["rain"].audio_path).unlink()
-    for response in (httpx.get(rain["audio_url"]), httpx.get(rain["audio_url"], headers={"Range": "bytes=0-3"})):
+    file = Path(engine.tracks["rain"].audio_path)
+    aside = file.rename(file.with_name("aside.wav"))
+    for response in (httpx.get(rain["audio_url"]), httpx.get(rain["audio_url"], headers={"Range": "bytes=0-3"}), client.get("/waveform/rain")):
         assert response.status_code == 404 and is_problem(response)
     assert httpx.head(rain["audio_url"]).status_code == 404
-
-
-# ---- bad input
-
-def bad_files(clip):
-    return {
-        "empty": b"", "one byte": b"x", "text": b"This is not a video.", "html": b"<!doctype html><video></video>",
-        "zip": b"PK\x03\x04" + bytes(100), "pdf": b"%PDF-1.7\n" + bytes(100), "png": b"\x89PNG\r\n\x1a\n" + bytes(100),
-        "cut off": clip[:len(clip) // 2], "zeros": bytes(10_000),
-        "ffconcat": b"ffconcat version 1.0\nfile '0.wav'\n", "hls": b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n#EXT-X-ENDLIST\n",
-        "sdp": b"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n",
-    }
-
-
-def test_what_is_no_video_is_told_in_a_sentence(client, clip, uploads):
-    for name, content in bad_files(clip).items():
-        response = client.post("/recommend", files={"file": ("clip.mp4", content, "video/mp4")})
-        assert response.status_code == 422 and is_problem(response), (name, response.text)
-        assert "/" not in response.json()["detail"] and response.json()["detail"].startswith("Your clip"), (name, response.text)
-    assert list(uploads.iterdir()) == []
-
-
-def test_pictures_that_would_fill_the_memory_are_refused(client, tmp_path):
-    write_video(tmp_path / "bomb.mp4", [np.zeros((2400, 4112, 3), np.uint8)], frame_rate=1)
-    response = client.post("/recommend", files={"file": (tmp_path / "bomb.mp4").read_bytes()})
-    assert response.status_code == 422 and "(4112 x 2400), 9,000,000 at most" in response.json()["detail"]
-
-
-@pytest.mark.parametrize("top_k", ["0", "-1", "51", "1000000000", "1e9", "x", "NaN", "2.5", ""])
-def test_an_impossible_top_k_is_refused(client, clip, top_k):
-    response = client.post(f"/recommend?top_k={top_k}", files={"file": clip})
-    assert response.status_code == 422 and is_problem(response) and response.json()["detail"].startswith("top_k: ")
-
-
-@pytest.mark.parametrize("name", ["../../x.mp4", "a" * 4_096, "日暮れ 🎬.mp4", "a\0b.mp4", "/etc/passwd", "C:\\clip.mp4", ".."])
-def test_the_name_of_a_file_plays_no_part(client, clip, name, uploads):
-    assert client.post("/recommend", files={"file": (name, clip, "text/plain")}).status_code == 200
-    assert list(uploads.iterdir()) == []
-
-
-FORM = "multipart/form-data; boundary=b"
-FIELD = b'Content-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
-
-
-def form(*parts: bytes) -> bytes: return b"".join(b"--b\r\n" + part + b"\r\n" for part in parts) + b"--b--\r\n"
-
-
-@pytest.mark.parametrize("content_type, body", [
-    (FORM, b""),
-    (FORM, b"no boundary in here"),
-    ("multipart/form-data", form(FIELD + b"x")),
-    (FORM, form(b'Content-Disposition: form-data; name="other"; filename="a"\r\n\r\nx')),
-    (FORM, form(b'Content-Disposition: form-data; name="file"\r\n\r\ntext, not a file')),
-    (FORM, form(b'Content-Disposition: form-data; name="file"; filename=""\r\n\r\n')),
-    (FORM, form(b"Content-Disposition: form-data\r\n\r\nx")),
-    (FORM, form(b"X: " + b"y" * 100_000 + b"\r\n\r\nx")),
-    (FORM, form(*[b'Content-Disposition: form-data; name="a"; filename="a"\r\n\r\n'] * 10_000)),
-    ("application/json", b'{"file": "x"}'), ("video/mp4", b"x"), ("text/plain; charset=none", b"\xff\xfe"),
-])
-def test_malformed_requests_are_the_clients_fault(client, content_type, body, uploads):
-    response = client.post("/recommend", content=body, headers={"Content-Type": content_type})
-    assert response.status_code in (400, 422) and is_problem(response), response.text
-    assert client.get("/health").status_code == 200 and list(uploads.iterdir()) == []
-
-
-def test_other_methods_and_a_second_file(client, clip):
-    refused = client.get("/recommend")
-    assert refused.status_code == 405 and is_problem(refused)
-    two = client.post("/recommend", files=[("file", ("a", b"text")), ("file", ("b", clip))])
-    assert two.status_code in (200, 422)
-
-
-# ---- too much
-
-def test_an_upload_over_the_limit_is_refused_with_and_without_its_length(client, uploads):
-    announced = client.post("/recommend", files={"file": bytes(1_100_000)})
-    pieces = [b"--b\r\n" + FIELD, *[bytes(100_000)] * 11]
-    counted = client.post("/recommend", content=iter(pieces), headers={"Content-Type": FORM})
-    for response in (announced, counted):
-        assert response.status_code == 413 and is_problem(response) and "1 MB" in response.json()["detail"]
-    assert list(uploads.iterdir()) == []
-
-
-def test_a_body_of_ten_gigabytes_is_refused_before_it_comes(client):
-    head = f"POST /recommend HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: {FORM}\r\nContent-Length: 10000000000\r\n\r\n"
-    assert send_raw(client, head.encode()).startswith(b"HTTP/1.1 413")
-
-
-def test_a_client_that_hangs_up_leaves_nothing_behind(client, clip, uploads):
-    body = form(FIELD + clip)
-    head = f"POST /recommend HTTP/1.1\r\nHost: x\r\nContent-Type: {FORM}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
-    for n in (10, len(body) // 2, len(body) - 1):
-        with socket.create_connection((client.base_url.host, client.base_url.port)) as connection: connection.sendall(head + body[:n])
-    assert client.post("/recommend", files={"file": clip}).status_code == 200
-    assert list(uploads.iterdir()) == []
-
-
-def test_more_clips_than_can_be_worked_on(client, engine, clip, uploads):
-    "Some are worked on, some wait, the others are told to come again; the rest of the service stays quick."
-    engine.gate.clear()
-    n = AT_ONCE + WAITING + 4
-    with ThreadPoolExecutor(n) as pool:
-        try:
-            asked = [pool.submit(httpx.post, f"{client.base_url}/recommend", files={"file": clip}, timeout=60) for _ in range(n)]
-            until = time.monotonic() + 20
-            while sum(f.done() for f in asked) < 4 and time.monotonic() < until: time.sleep(0.05)
-            start = time.monotonic()
-            assert client.get("/health").status_code == client.get("/audio/rain").status_code == 200
-            assert time.monotonic() - start < 2
-            refused = [f.result() for f in asked if f.done()]
-        finally: engine.gate.set()
-        statuses = sorted(f.result().status_code for f in asked)
-    assert {(r.status_code, r.headers.get("retry-after"), is_problem(r)) for r in refused} == {(503, "5", True)}
-    assert statuses == [200] * (AT_ONCE + WAITING) + [503] * 4
-    assert list(uploads.iterdir()) == []
+    aside.rename(file)
