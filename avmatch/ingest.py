@@ -19,7 +19,7 @@ from .config import AvmatchError, Config, ConfigError, IngestConfig, IngestError
 from .failures import FAILURES, skip
 from .records import RECORD_FIELDS, check_record, make_record
 from .sources import place_file
-from .state import Item, State, content_hash, working
+from .state import Item, State, describe_file, working
 from .workspace import Workspace, save_counts, save_json
 
 # %% ../nbs/00_ingest.ipynb #179d5ff3
@@ -110,17 +110,10 @@ def is_settled(
     if item is None or item.state != "skipped" or item.inputs != inputs: return False
     return not FAILURES[item.reason].retry
 
-# %% ../nbs/00_ingest.ipynb #3a533875
-def _content(path: Path, item: Item | None) -> dict[str, Any]:
-    "Size, date and hash of a file; the hash is not computed again while the others are the same."
-    found = {"size": path.stat().st_size, "mtime_ns": path.stat().st_mtime_ns}
-    if item and found.items() <= item.result.items(): return item.result
-    return found | {"content_hash": content_hash(path)}
-
 # %% ../nbs/00_ingest.ipynb #1e486a0a
 def _finish(record: dict[str, Any], path: Path, before: Item | None, inputs: str, state: State) -> None:
     "Note that a clip is there; nothing is written if that is known."
-    result = _content(path, before)
+    result = describe_file(path, before.result if before else {})
     if before and before.state == "done" and (before.inputs, before.result) == (inputs, result): return
     state.finish(record["video_id"], "ingest", inputs=inputs, result=result)
 

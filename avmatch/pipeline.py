@@ -12,6 +12,7 @@ import json
 import platform
 import re
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -184,6 +185,14 @@ def pipeline_cells(
 class StageError(AvmatchError):
     "A stage that failed; the message is the failing cell's own error."
 
+# %% ../nbs/pipeline.ipynb #2a6a6ff5
+def _local_kernel(sockets: str) -> type:
+    "A manager of kernels whose sockets lie in a folder."
+    from jupyter_client.manager import AsyncKernelManager
+    class LocalKernel(AsyncKernelManager):
+        def __init__(self, *args: Any, **kwargs: Any): super().__init__(*args, **{**kwargs, "transport": "ipc", "ip": f"{sockets}/kernel"})
+    return LocalKernel
+
 # %% ../nbs/pipeline.ipynb #ade1c2f1
 def execute(
     source: Path,                 # the notebook to run
@@ -193,17 +202,14 @@ def execute(
     "Run a notebook in a fresh kernel and keep it as a report, also if it fails."
     import nbformat
     import papermill
-    from jupyter_client.manager import AsyncKernelManager
-
-    class LocalKernel(AsyncKernelManager):
-        def __init__(self, *args: Any, **kwargs: Any): super().__init__(*args, **{**kwargs, "transport": "ipc"})
     report.parent.mkdir(parents=True, exist_ok=True)
     notebook = pipeline_cells(nbformat.read(source, as_version=4))
-    try:
-        papermill.execute_notebook(notebook, str(report), parameters=parameters, cwd=str(source.parent), kernel_name="python3",
-                                   kernel_manager_class=LocalKernel, progress_bar=sys.stderr.isatty(), log_output=False)
-    except papermill.PapermillExecutionError as e:
-        raise StageError(f"{source.stem}: {e.ename}: {e.evalue} (whole report: {report})") from e
+    with tempfile.TemporaryDirectory(prefix="avmatch-") as sockets:
+        try:
+            papermill.execute_notebook(notebook, str(report), parameters=parameters, cwd=str(source.parent), kernel_name="python3",
+                                       kernel_manager_class=_local_kernel(sockets), progress_bar=sys.stderr.isatty(), log_output=False)
+        except papermill.PapermillExecutionError as e:
+            raise StageError(f"{source.stem}: {e.ename}: {e.evalue} (whole report: {report})") from e
 
 # %% ../nbs/pipeline.ipynb #e2e158f3
 def run_pipeline(

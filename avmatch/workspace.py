@@ -141,7 +141,7 @@ def demo_workspace(
     import avmatch
     from filelock import FileLock
     config, user = load_config(DEMO_CHANGES), os.getuid() if hasattr(os, "getuid") else "user"   # Windows has no getuid
-    modules = ("media", "samples", "records", "state", "ingest", "process", "fingerprint", "sequences")
+    modules = ("containers", "media", "samples", "records", "sources", "state", "ingest", "extract", "process", "fingerprint", "sequences")
     code = b"".join((Path(avmatch.__file__).parent / f"{name}.py").read_bytes() for name in modules)
     root = Path(tempfile.gettempdir()) / f"avmatch-demo-{user}-{hashlib.sha256(code).hexdigest()[:8]}"
     root.mkdir(parents=True, exist_ok=True)
