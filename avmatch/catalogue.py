@@ -6,7 +6,7 @@
 __all__ = ['SLACK', 'find_same', 'open_catalogue', 'known_sounds', 'add_tracks', 'describe_music', 'load_music', 'list_tracks',
            'remove_tracks', 'export_tracks']
 
-# %% ../nbs/catalogue.ipynb #3e918587
+# %% ../nbs/catalogue.ipynb #72ac0d43
 import csv
 import io
 import json
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from .config import ArtifactError, AudioFeaturesConfig, Config, ConfigError, MediaError, ProcessConfig, load_config
+from .extract import sweep
 from .fingerprint import Fingerprint, SoundIndex, load_index
 from .music import Intake, Piece, describe_sound, find_music, take_in
 from .sequences import check_rows, features_meta, start_folder
@@ -27,7 +28,7 @@ from .vector_index import read_version
 from .workers import Workers
 from .workspace import Workspace, load_manifest, write_atomic
 
-# %% ../nbs/catalogue.ipynb #88bd8c0c
+# %% ../nbs/catalogue.ipynb #71797d6e
 SLACK = 2.0   # seconds by which two files of the same recording may differ
 
 def find_same(
@@ -43,21 +44,21 @@ def find_same(
         if whole and track["source"] == "music": return track["audio_id"], track["fingerprint_group"]
     return None, next((track["fingerprint_group"] for _, track in matches), None)
 
-# %% ../nbs/catalogue.ipynb #3ec20eda
+# %% ../nbs/catalogue.ipynb #5c7869c7
 def open_catalogue(
     workspace: Workspace,   # whose catalogue is wanted
 ) -> TrackStore:            # to be used in a `with` statement
     "The store of a workspace's own music."
     return TrackStore(workspace.catalogue / "tracks.db")
 
-# %% ../nbs/catalogue.ipynb #5a9e4fd8
+# %% ../nbs/catalogue.ipynb #457df2f8
 def _clip_tracks(workspace: Workspace) -> dict[str, dict[str, Any]]:
     "What is to be known of the clips of the videos, by their ids."
     entries = load_manifest(workspace) if workspace.manifest.exists() else []
     return {e["video_id"]: {"audio_id": e["video_id"], "duration": e["duration"], "source": "video",
                             "fingerprint_group": e["track_id"] or e["video_id"]} for e in entries}
 
-# %% ../nbs/catalogue.ipynb #454a678f
+# %% ../nbs/catalogue.ipynb #83abfa12
 def known_sounds(
     workspace: Workspace,   # with a catalogue, with videos, or with both
     store: TrackStore,      # of its catalogue
@@ -70,26 +71,26 @@ def known_sounds(
             if (path := folder / f"{name}.npz").is_file(): index.add(name, load_index(path).fingerprints[0])
     return index, known
 
-# %% ../nbs/catalogue.ipynb #2645bbf5
+# %% ../nbs/catalogue.ipynb #c026aca4
 def _intakes(pieces: Iterable[Piece], workspace: Workspace, config: ProcessConfig, report: dict[str, list]) -> Iterator[Intake]:
     "What is to be taken in: each file that can be read, under the name of its content."
     for piece in pieces:
         try: yield Intake(piece, f"music-{content_hash(piece.path)[:12]}", workspace.catalogue, config)
         except OSError as e: report["skipped"].append({"file": str(piece.path), "reason": "missing", "detail": f"{piece.path.name}: {e.strerror}"})
 
-# %% ../nbs/catalogue.ipynb #77bfc39a
+# %% ../nbs/catalogue.ipynb #5b054740
 def _discard(workspace: Workspace, audio_id: str) -> None:
     "Remove the files of a track."
     for name in (f"audio/{audio_id}.wav", f"fingerprints/{audio_id}.npz", f"features/{audio_id}.npy"):
         (workspace.catalogue / name).unlink(missing_ok=True)
 
-# %% ../nbs/catalogue.ipynb #2f058d4c
+# %% ../nbs/catalogue.ipynb #0b96ce44
 def _new_track(job: Intake, said: dict[str, Any], workspace: Workspace) -> dict[str, Any]:
     "What is known of a track that nobody has listened to yet."
     paths = {"file": str(job.piece.path.absolute()), "audio_path": workspace.relative(job.wav)}
     return dict.fromkeys(COLUMNS) | said | paths | {"audio_id": job.audio_id, "track_id": job.audio_id, "source": "music", "tags": []}
 
-# %% ../nbs/catalogue.ipynb #a1220dca
+# %% ../nbs/catalogue.ipynb #a7046a30
 _Known = tuple[SoundIndex, dict[str, dict[str, Any]]]   # as known_sounds gives them
 
 def _settle(job: Intake, outcome: dict[str, Any] | MediaError, workspace: Workspace, known_before: _Known, store: TrackStore) -> tuple[str, Any]:
@@ -107,7 +108,7 @@ def _settle(job: Intake, outcome: dict[str, Any] | MediaError, workspace: Worksp
     index.add(job.audio_id, sound)
     return "added", job.audio_id
 
-# %% ../nbs/catalogue.ipynb #64dee71a
+# %% ../nbs/catalogue.ipynb #aed4ae97
 def _take_all(pieces: Sequence[Piece], workspace: Workspace, config: ProcessConfig, store: TrackStore) -> dict[str, list]:
     "Take music into the store; the report."
     report: dict[str, list] = {"added": [], "renewed": [], "duplicates": [], "skipped": []}
@@ -124,14 +125,14 @@ def _take_all(pieces: Sequence[Piece], workspace: Workspace, config: ProcessConf
             report[where].append(what)
     return report
 
-# %% ../nbs/catalogue.ipynb #bf07231c
+# %% ../nbs/catalogue.ipynb #f3d7f4ca
 def _update_index(workspace: Workspace, config: Config) -> None:
     "Build the index anew, if there is a model and something to search."
     if not (workspace.checkpoint.exists() and workspace.manifest.exists()): return
     from avmatch.recommend import run_recommend
     run_recommend(config, workspace)
 
-# %% ../nbs/catalogue.ipynb #1b7c8126
+# %% ../nbs/catalogue.ipynb #459ca9bb
 def add_tracks(
     workspace: Workspace,                # where the music goes
     sources: Iterable[str | Path],       # files, folders and CSV tables
@@ -140,11 +141,13 @@ def add_tracks(
 ) -> dict[str, list]:                    # added and renewed: ids; duplicates: file, same_as; skipped: file, reason, detail
     "Take music in, and make it searchable."
     config, pieces = config or load_config(), find_music(sources)
-    with working(workspace, wait=False), open_catalogue(workspace) as store: report = _take_all(pieces, workspace, config.process, store)
+    with working(workspace, wait=False), open_catalogue(workspace) as store:
+        sweep(workspace.catalogue / "audio", workspace.catalogue / "fingerprints")
+        report = _take_all(pieces, workspace, config.process, store)
     if report["added"] or report["renewed"]: _update_index(workspace, config)
     return report
 
-# %% ../nbs/catalogue.ipynb #f5929189
+# %% ../nbs/catalogue.ipynb #c9c4fb08
 def _encoders(settings: AudioFeaturesConfig, meta: dict[str, Any]) -> list[Any]:
     "The encoders that made features with this meta."
     from avmatch.audio_features import get_audio_encoders
@@ -152,7 +155,7 @@ def _encoders(settings: AudioFeaturesConfig, meta: dict[str, Any]) -> list[Any]:
     if json.loads(json.dumps(features_meta(encoders, per_second=meta["per_second"]))) == json.loads(json.dumps(meta)): return encoders
     raise ArtifactError(f"the encoders {meta['encoder']} are not those that the model was trained with; `avmatch run --from audio_features`")
 
-# %% ../nbs/catalogue.ipynb #66134bf9
+# %% ../nbs/catalogue.ipynb #e9a04a78
 def describe_music(
     workspace: Workspace,            # with or without a catalogue
     settings: AudioFeaturesConfig,   # with which the model was trained
@@ -169,7 +172,7 @@ def describe_music(
         for track in todo: store.put([track | _listen(encoders, meta, workspace.resolve(track["audio_path"]), folder / f"{track['audio_id']}.npy")])
         return [t for t in store.tracks() if (folder / f"{t['audio_id']}.npy").exists()]
 
-# %% ../nbs/catalogue.ipynb #87c84b0e
+# %% ../nbs/catalogue.ipynb #985fc76a
 def _listen(encoders: Sequence[Any], meta: dict[str, Any], wav: Path, features: Path) -> dict[str, Any]:
     "Encode a track and keep its features; what is heard in it, or nothing if it cannot be encoded."
     from avmatch.audio_features import encode_track
@@ -181,7 +184,7 @@ def _listen(encoders: Sequence[Any], meta: dict[str, Any], wav: Path, features: 
     write_atomic(features, buffer.getvalue())
     return describe_sound(rows, meta)
 
-# %% ../nbs/catalogue.ipynb #8c2b2fc3
+# %% ../nbs/catalogue.ipynb #83a26613
 def load_music(
     workspace: Workspace,     # with a catalogue
     ids: Sequence[str],       # tracks that have features
@@ -191,7 +194,7 @@ def load_music(
     paths = [workspace.catalogue / "features" / f"{i}.npy" for i in ids]
     return [np.atleast_2d(check_rows(np.load(p, allow_pickle=False), meta, path=p, command="avmatch run --from recommend")) for p in paths]
 
-# %% ../nbs/catalogue.ipynb #b469b705
+# %% ../nbs/catalogue.ipynb #af004219
 def list_tracks(
     workspace: Workspace,             # with a catalogue, with an index, or with both
     filters: Filters | None = None,   # what they must be (None: anything)
@@ -203,7 +206,7 @@ def list_tracks(
             with open_catalogue(workspace) as store: both.put(store.tracks())
         return both.tracks(filters)
 
-# %% ../nbs/catalogue.ipynb #fad8515d
+# %% ../nbs/catalogue.ipynb #2e8c9f69
 def remove_tracks(
     workspace: Workspace,            # with a catalogue
     audio_ids: Iterable[str],        # tracks of the user's own music
@@ -218,7 +221,7 @@ def remove_tracks(
     if removed: _update_index(workspace, config or load_config())
     return {"removed": removed, "unknown": [i for i in wanted if i not in removed]}
 
-# %% ../nbs/catalogue.ipynb #e65a79b3
+# %% ../nbs/catalogue.ipynb #46c9902e
 def _as_csv(tracks: Iterable[dict[str, Any]]) -> str:
     "Tracks as a table, with the file first."
     table = io.StringIO(newline="")
@@ -227,7 +230,7 @@ def _as_csv(tracks: Iterable[dict[str, Any]]) -> str:
     writer.writerows(track | {"tags": "; ".join(track["tags"])} for track in tracks)
     return table.getvalue()
 
-# %% ../nbs/catalogue.ipynb #4c0dd37e
+# %% ../nbs/catalogue.ipynb #b9ef8375
 def export_tracks(
     workspace: Workspace,             # with a catalogue, with an index, or with both
     path: Path,                       # a .csv or .json file

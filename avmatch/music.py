@@ -6,7 +6,7 @@
 __all__ = ['SAID', 'SUFFIXES', 'MIN_CLEARNESS', 'SURE', 'Piece', 'read_music_table', 'find_music', 'describe_file', 'Intake',
            'take_in', 'hear_voice', 'hear_tags', 'describe_sound']
 
-# %% ../nbs/music.ipynb #e3fd4e17
+# %% ../nbs/music.ipynb #34b8d6fa
 import csv
 import re
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from .config import ConfigError, ProcessConfig
+from .config import ConfigError, MediaError, ProcessConfig
 from .containers import limits_of
 from .extract import check_sound, measure_sound
 from .fingerprint import SoundIndex, fingerprint, save_index
@@ -25,14 +25,14 @@ from .media import read_audio, read_tags, write_wav
 from .sequences import columns_of
 from .words import load_words, speak_words
 
-# %% ../nbs/music.ipynb #d384fb16
+# %% ../nbs/music.ipynb #aa362663
 @dataclass(frozen=True)
 class Piece:
     "A file of music, and what a table says of it."
     path: Path                                         # the file
     said: dict[str, str] = field(default_factory=dict) # title, artist, licence, attribution, link; those that are said
 
-# %% ../nbs/music.ipynb #9b8c4925
+# %% ../nbs/music.ipynb #0cfacab5
 SAID = ("title", "artist", "licence", "attribution", "link")
 
 def read_music_table(
@@ -51,7 +51,7 @@ def read_music_table(
     clean = lambda row: {name: row[name].strip() for name in SAID if (row.get(name) or "").strip()}
     return [Piece(path.parent / row["file"].strip(), clean(row)) for row in rows]
 
-# %% ../nbs/music.ipynb #0ea7c070
+# %% ../nbs/music.ipynb #8fd1c7d1
 SUFFIXES = (".mp3", ".wav", ".m4a", ".ogg", ".flac", ".oga", ".opus", ".aac")
 
 def find_music(
@@ -66,7 +66,7 @@ def find_music(
         for piece in pieces: found.setdefault(piece.path.absolute(), piece)
     return list(found.values())
 
-# %% ../nbs/music.ipynb #06ab6903
+# %% ../nbs/music.ipynb #2446226a
 _LICENCE = re.compile(r"creative ?commons|\bcc[ -]?(by|0)|licen[cs]e|public domain", re.IGNORECASE)
 
 def describe_file(
@@ -80,7 +80,7 @@ def describe_file(
             "licence": first("licence", "license") or next(iter(hints), None), "attribution": first("attribution"),
             "link": first("link", "url", "website", "purl", "woaf", "woas", "contact")}
 
-# %% ../nbs/music.ipynb #689ae5f7
+# %% ../nbs/music.ipynb #34a9b344
 @dataclass(frozen=True)
 class Intake:
     "A file that is to be taken in."
@@ -92,11 +92,17 @@ class Intake:
     wav = property(lambda self: self.root / "audio" / f"{self.audio_id}.wav")
     prints = property(lambda self: self.root / "fingerprints" / f"{self.audio_id}.npz")
 
-# %% ../nbs/music.ipynb #9d6d9580
+# %% ../nbs/music.ipynb #2d717687
 def take_in(
     job: Intake,         # which file, and where to
 ) -> dict[str, Any]:     # what is known of the track: duration, title, artist, licence, attribution, link
     "Decode a file of music; write its sound and its fingerprint."
+    try: return _take_in(job)
+    except (MediaError, OSError, MemoryError): raise
+    except Exception as e: raise MediaError(f"{job.piece.path.name}: {type(e).__name__}: {e}") from e
+
+def _take_in(job: Intake) -> dict[str, Any]:
+    "See take_in."
     path, sr, limits = job.piece.path, job.config.sr, limits_of(job.config)
     y = read_audio(path, sr=sr, limits=limits)
     sound = measure_sound(y, sr=sr)
@@ -107,7 +113,7 @@ def take_in(
     save_index(job.prints, index)
     return {"duration": sound.seconds} | describe_file(read_tags(path, limits=limits), path.stem) | job.piece.said
 
-# %% ../nbs/music.ipynb #482b78db
+# %% ../nbs/music.ipynb #ded75820
 MIN_CLEARNESS = 0.3    # of a tempo
 SURE = {"music": 0.1, "sounds": 0.2, "vocal": 0.15, "instrumental": 0.15}   # least mean probability of a name
 _SUNG = {"Singing", "Choir", "Chant", "Rapping", "Vocal music", "female vocalists", "male vocalists", "female vocalist"}
@@ -119,7 +125,7 @@ def _named(names: dict[str, np.ndarray]) -> dict[str, tuple[float, str]]:
     kinds = {"sounds": table.heard_names[:table.n_sounds], "music": table.heard_names[table.n_sounds:]}
     return {str(name): (float(p), kind) for kind, values in names.items() for name, p in zip(kinds[kind], values, strict=True)}
 
-# %% ../nbs/music.ipynb #c57120ed
+# %% ../nbs/music.ipynb #b65cf717
 def hear_voice(
     names: dict[str, np.ndarray],   # sounds and music -> mean probabilities; those that are there
 ) -> str | None:                    # vocal or instrumental; None: nobody knows
@@ -130,7 +136,7 @@ def hear_voice(
     if sung >= max(played, SURE["vocal"]): return "vocal"
     return "instrumental" if played >= SURE["instrumental"] else None
 
-# %% ../nbs/music.ipynb #2f224a30
+# %% ../nbs/music.ipynb #c38b93c7
 def hear_tags(
     names: dict[str, np.ndarray],   # as for hear_voice
     *,
@@ -140,7 +146,7 @@ def hear_tags(
     sure = [(-p, name) for name, (p, kind) in _named(names).items() if p >= SURE[kind] and name not in _NOT_TAGS]
     return list(speak_words([name for _, name in sorted(sure)], k=k))
 
-# %% ../nbs/music.ipynb #6e09d962
+# %% ../nbs/music.ipynb #9808e48d
 def describe_sound(
     rows: np.ndarray,        # what the encoders say, shape (n_seconds, dim) or (dim,)
     meta: dict[str, Any],    # of their folder
