@@ -6,7 +6,7 @@
 __all__ = ['SAID', 'SUFFIXES', 'MIN_CLEARNESS', 'SURE', 'Piece', 'read_music_table', 'find_music', 'describe_file', 'Intake',
            'take_in', 'hear_voice', 'hear_tags', 'describe_sound']
 
-# %% ../nbs/music.ipynb #390f5c0d
+# %% ../nbs/music.ipynb #92275ebb
 import csv
 import re
 from collections.abc import Iterable
@@ -25,14 +25,14 @@ from .media import read_audio, read_tags, write_wav
 from .sequences import columns_of
 from .words import heard_probabilities, load_words, speak_words
 
-# %% ../nbs/music.ipynb #f6cea6a5
+# %% ../nbs/music.ipynb #687023a4
 @dataclass(frozen=True)
 class Piece:
     "A file of music, and what a table says of it."
     path: Path                                         # the file
     said: dict[str, str] = field(default_factory=dict) # title, artist, licence, attribution, link; those that are said
 
-# %% ../nbs/music.ipynb #710f699d
+# %% ../nbs/music.ipynb #7cb32730
 SAID = ("title", "artist", "licence", "attribution", "link")
 
 def read_music_table(
@@ -51,7 +51,7 @@ def read_music_table(
     clean = lambda row: {name: row[name].strip() for name in SAID if (row.get(name) or "").strip()}
     return [Piece(path.parent / row["file"].strip(), clean(row)) for row in rows]
 
-# %% ../nbs/music.ipynb #94950978
+# %% ../nbs/music.ipynb #4b1488fe
 SUFFIXES = (".mp3", ".wav", ".m4a", ".ogg", ".flac", ".oga", ".opus", ".aac")
 
 def find_music(
@@ -66,7 +66,7 @@ def find_music(
         for piece in pieces: found.setdefault(piece.path.absolute(), piece)
     return list(found.values())
 
-# %% ../nbs/music.ipynb #07132e1f
+# %% ../nbs/music.ipynb #0925e127
 _LICENCE = re.compile(r"creative ?commons|\bcc[ -]?(by|0)|licen[cs]e|public domain", re.IGNORECASE)
 
 def describe_file(
@@ -80,7 +80,7 @@ def describe_file(
             "licence": first("licence", "license") or next(iter(hints), None), "attribution": first("attribution"),
             "link": first("link", "url", "website", "purl", "woaf", "woas", "contact")}
 
-# %% ../nbs/music.ipynb #fc7149fd
+# %% ../nbs/music.ipynb #d5161b59
 @dataclass(frozen=True)
 class Intake:
     "A file that is to be taken in."
@@ -92,7 +92,7 @@ class Intake:
     wav = property(lambda self: self.root / "audio" / f"{self.audio_id}.wav")
     prints = property(lambda self: self.root / "fingerprints" / f"{self.audio_id}.npz")
 
-# %% ../nbs/music.ipynb #82546193
+# %% ../nbs/music.ipynb #a0481367
 def take_in(
     job: Intake,         # which file, and where to
 ) -> dict[str, Any]:     # what is known of the track: duration, title, artist, licence, attribution, link
@@ -113,9 +113,9 @@ def _take_in(job: Intake) -> dict[str, Any]:
     save_index(job.prints, index)
     return {"duration": sound.seconds} | describe_file(read_tags(path, limits=limits), path.stem) | job.piece.said
 
-# %% ../nbs/music.ipynb #f2a608a3
+# %% ../nbs/music.ipynb #a2a44327
 MIN_CLEARNESS = 0.3    # of a tempo
-SURE = {"music": 0.1, "sounds": 0.2, "vocal": 0.15, "instrumental": 0.15}   # least mean probability of a name
+SURE = {"music": 0.1, "sounds": 0.2, "vocal": 0.1, "instrumental": 0.1}   # least mean probability of a name
 _SUNG = {"Singing", "Choir", "Chant", "Rapping", "Vocal music", "female vocalists", "male vocalists", "female vocalist"}
 _NOT_TAGS = _SUNG | {"Music", "Musical instrument", "instrumental", "Silence"}
 
@@ -126,7 +126,7 @@ def _named(names: dict[str, np.ndarray]) -> dict[str, tuple[float, str]]:
     kinds = ["sounds"] * table.n_sounds + ["music"] * (len(sure) - table.n_sounds)
     return {str(name): (float(p), kind) for name, p, kind in zip(table.heard_names, sure, kinds, strict=True)}
 
-# %% ../nbs/music.ipynb #1bf8ed60
+# %% ../nbs/music.ipynb #b377d893
 def hear_voice(
     names: dict[str, np.ndarray],   # sounds and music -> mean probabilities; those that are there
 ) -> str | None:                    # vocal or instrumental; None: nobody knows
@@ -137,7 +137,7 @@ def hear_voice(
     if sung >= max(played, SURE["vocal"]): return "vocal"
     return "instrumental" if played >= SURE["instrumental"] else None
 
-# %% ../nbs/music.ipynb #4673a3a9
+# %% ../nbs/music.ipynb #036358ae
 def hear_tags(
     names: dict[str, np.ndarray],   # as for hear_voice
     *,
@@ -147,7 +147,7 @@ def hear_tags(
     sure = [(-p, name) for name, (p, kind) in _named(names).items() if p >= SURE[kind] and name not in _NOT_TAGS]
     return list(speak_words([name for _, name in sorted(sure)], k=k))
 
-# %% ../nbs/music.ipynb #e39632b2
+# %% ../nbs/music.ipynb #356e7a5a
 def describe_sound(
     rows: np.ndarray,        # what the encoders say, shape (n_seconds, dim) or (dim,)
     meta: dict[str, Any],    # of their folder
