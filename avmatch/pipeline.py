@@ -27,6 +27,7 @@ from .config import ArtifactError, AvmatchError, Config, ConfigError, config_dic
 from .failures import FAILURES
 from .state import content_hash, open_state
 from .workspace import Workspace, load_counts, load_json, save_json
+from .ydl_options import read_ydl_opts
 
 # %% ../nbs/pipeline.ipynb #ba858191
 @dataclass(frozen=True)
@@ -170,7 +171,8 @@ def is_current(
     record = load_run(workspace)["stages"].get(stage.name, {})
     there = all(getattr(workspace, name).exists() for name in stage.writes)
     same = record.get("fingerprint") == fingerprint(stage, config) and record.get("found") == _found(stage, workspace)
-    return record.get("status") == "done" and there and same and not is_waiting(stage, workspace)
+    untouched = record.get("made") == product(stage, workspace)
+    return record.get("status") == "done" and there and same and untouched and not is_waiting(stage, workspace)
 
 # %% ../nbs/pipeline.ipynb #f4a6a34c
 def pipeline_cells(
@@ -233,7 +235,7 @@ def run_pipeline(
         try:
             execute(notebooks_folder() / stage.notebook, workspace.reports / stage.notebook,
                     {"workspace": str(workspace.root), "config": config_dict(config)})
-            record |= {"status": "done", "counts": load_counts(workspace, stage.name)}
+            record |= {"status": "done", "made": product(stage, workspace), "counts": load_counts(workspace, stage.name)}
         except Exception as e:
             record["error"] = str(e)
             raise
@@ -272,6 +274,9 @@ def _remember(workspace: Workspace, config: Config, stage: Stage, record: dict[s
 # %% ../nbs/pipeline.ipynb #3f6587e4
 def _absolute_paths(config: Config) -> Config:
     "The config with the user's paths made absolute."
-    full = lambda path: str(Path(path).absolute()) if path else ""
+    full = lambda path: str(Path(path).expanduser().absolute()) if path else ""
     ingest = replace(config.ingest, **{name: full(getattr(config.ingest, name)) for name in ("videos", "metadata", "table")})
+    own = read_ydl_opts(ingest.ydl_opts)
+    if files := {name: full(own[name]) for name in ("cookiefile", "client_certificate", "client_certificate_key") if own.get(name)}:
+        ingest = replace(ingest, ydl_opts=json.dumps(own | files))
     return replace(config, ingest=ingest, video_features=replace(config.video_features, weights=full(config.video_features.weights)))

@@ -84,8 +84,9 @@ def retry(
 def _files_of(video_id: str, workspace: Workspace) -> list[Path]:
     "Everything that was made from one clip alone."
     w = workspace
-    found = [path for path in w.videos.glob("*") if path.stem == video_id] + [w.frames / video_id, w.audio / f"{video_id}.wav"]
-    found += [w.fingerprints / f"{video_id}.npz", w.audio_features / f"{video_id}.npy", w.video_features / f"{video_id}.pt"]
+    found = [path for path in w.videos.glob("*") if path.stem == video_id or path.name.startswith(f".{video_id}.")]   # also half a file
+    found += [w.frames / video_id, w.audio / f"{video_id}.wav", w.fingerprints / f"{video_id}.npz"]
+    found += [w.audio_features / f"{video_id}.npy", w.video_features / f"{video_id}.pt"]
     return [path for path in found if path.exists()]
 
 def _made_of_many(workspace: Workspace) -> list[Path]:
@@ -112,9 +113,11 @@ def purge(
     lists += [folder / "skipped.json" for folder in (workspace.audio_features, workspace.video_features)]
     with working(workspace, wait=False) as state:
         files = {i: _files_of(i, workspace) for i in video_ids}
+        there = {item.video_id for item in state.items()} | state.records().keys()
+        known = [i for i in video_ids if i in there or files[i]]
+        if known: _remove(_made_of_many(workspace))   # first: until a clip is forgotten, the same command does it all again
         for path in lists: _strike(path, video_ids)
         _remove(path for paths in files.values() for path in paths)
-        known = [i for i in video_ids if state.forget(i) or files[i]]
-        if known: _remove(_made_of_many(workspace))
+        for video_id in video_ids: state.forget(video_id)
         state.wipe()
     return {"purged": known, "unknown": [i for i in video_ids if i not in known]}
