@@ -101,7 +101,7 @@ class VectorIndex:
         self.built: dict[str, Any] = {}      # recall_at_10 and count at the time when the lists were built
         self.version = ""                    # name of the version that it was loaded from
         self.beside: dict[str, bytes] = {}   # the other files of that version
-        self._keys, self._next = {}, 0
+        self._keys, self._names, self._next = {}, {}, 0   # id -> number in the engine, and back; the next number
 
     def __len__(self) -> int: return len(self._keys)
     @property
@@ -168,6 +168,7 @@ def _add(index: VectorIndex, ids: list[str], vectors: np.ndarray) -> None:
     keys = np.arange(index._next, index._next + len(ids))
     if len(ids): index.engine.add_with_ids(vectors, keys)
     index._keys |= zip(ids, keys.tolist(), strict=True)
+    index._names |= zip(keys.tolist(), ids, strict=True)
     index._next += len(ids)
     if len(index) > index.exact_up_to and len(index) > 4 * index.built.get("count", 0): index.rebuild()
 
@@ -184,7 +185,7 @@ def _remove(index: VectorIndex, ids: Iterable[str]) -> list[str]:
     import faiss
     there = [i for i in dict.fromkeys(ids) if i in index._keys]
     if there: index.engine.remove_ids(faiss.IDSelectorArray(_keys_of(index, there)))
-    for i in there: del index._keys[i]
+    for i in there: del index._names[index._keys.pop(i)]
     return there
 
 # %% ../nbs/vector_index.ipynb #19b2fa83
@@ -195,8 +196,7 @@ def _search(index: VectorIndex, vectors: np.ndarray, k: int, allowed: Iterable[s
     k = min(k, len(index) if keys is None else len(keys))
     if k < 1: return [[] for _ in queries], np.zeros((len(queries), 0), np.float32)
     scores, found = _nearest(index.engine, queries, k, keys)
-    names = {key: i for i, key in index._keys.items()}
-    return [[names[key] for key in row] for row in found.tolist()], np.clip(scores, -1.0, 1.0)
+    return [[index._names[key] for key in row] for row in found.tolist()], np.clip(scores, -1.0, 1.0)
 
 # %% ../nbs/vector_index.ipynb #1eb4a5f2
 def _rebuild(index: VectorIndex, queries: np.ndarray | None) -> None:
@@ -301,6 +301,7 @@ def _load(cls: type, folder: Path, model: str) -> VectorIndex:
     index.engine = faiss.deserialize_index(np.frombuffer(contents.pop("vectors.faiss"), np.uint8))
     expect((index.engine.d, index.engine.ntotal), (about["dim"], about["count"]), "dimension and number of the vectors")
     index._keys, index._next = dict(zip(about["ids"], about["keys"])), about["next"]
-    expect((len(index), len(about["keys"])), (about["count"],) * 2, "number of ids")
+    index._names = {key: i for i, key in index._keys.items()}
+    expect((len(index), len(index._names), len(about["keys"])), (about["count"],) * 3, "number of ids")
     index.built, index.version, index.beside = about["built"], version, contents
     return index
