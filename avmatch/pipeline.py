@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STAGES', 'Stage', 'notebooks_folder', 'select_stages', 'fingerprint', 'load_run', 'product', 'is_waiting',
-           'is_current', 'pipeline_cells', 'StageError', 'execute', 'run_pipeline']
+           'is_current', 'pipeline_cells', 'StageError', 'execute', 'run_pipeline', 'prepare_config']
 
 # %% ../nbs/pipeline.ipynb #eecbd25f
 import hashlib
@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from .config import ArtifactError, AvmatchError, Config, ConfigError, config_dic
 from .failures import FAILURES
 from .state import content_hash, open_state
 from .workspace import Workspace, load_counts, load_json, save_json
-from .ydl_options import read_ydl_opts
+from .ydl_options import conceal, read_ydl_opts
 
 # %% ../nbs/pipeline.ipynb #ba858191
 @dataclass(frozen=True)
@@ -171,8 +171,13 @@ def is_current(
     record = load_run(workspace)["stages"].get(stage.name, {})
     there = all(getattr(workspace, name).exists() for name in stage.writes)
     same = record.get("fingerprint") == fingerprint(stage, config) and record.get("found") == _found(stage, workspace)
-    untouched = record.get("made") == product(stage, workspace)
+    untouched = record.get("made") == product(stage, workspace) and not (stage.name == "ingest" and _is_old(record, config))
     return record.get("status") == "done" and there and same and untouched and not is_waiting(stage, workspace)
+
+def _is_old(record: dict[str, Any], config: Config) -> bool:
+    "Whether what was found on YouTube is to be asked for again."
+    if not config.ingest.max_age or config.ingest.source != "youtube": return False
+    return datetime.now(timezone.utc) - datetime.fromisoformat(record["finished_at"]) > timedelta(days=config.ingest.max_age)
 
 # %% ../nbs/pipeline.ipynb #f4a6a34c
 def pipeline_cells(
@@ -223,7 +228,7 @@ def run_pipeline(
     say: Callable[[str], None] = print,      # told a line a stage
 ) -> dict[str, Any]:                         # the record, as in run.json
     "Execute the notebooks in order; what has not changed is skipped."
-    config = _absolute_paths(config)
+    config = prepare_config(config)
     for stage in stages:
         if not force and is_current(stage, config, workspace):
             say(f"{stage.number} {stage.name}: unchanged, skipped")
@@ -272,11 +277,13 @@ def _remember(workspace: Workspace, config: Config, stage: Stage, record: dict[s
     save_json(workspace.run, run | {"config": config_dict(config), "versions": _versions(), "stages": ordered})
 
 # %% ../nbs/pipeline.ipynb #3f6587e4
-def _absolute_paths(config: Config) -> Config:
-    "The config with the user's paths made absolute."
+def prepare_config(
+    config: Config,   # as the user gave it
+) -> Config:          # as it is handed to the stages, and written down
+    "A config with the user's paths made absolute and the secrets of yt-dlp's options concealed."
     full = lambda path: str(Path(path).expanduser().absolute()) if path else ""
     ingest = replace(config.ingest, **{name: full(getattr(config.ingest, name)) for name in ("videos", "metadata", "table")})
     own = read_ydl_opts(ingest.ydl_opts)
-    if files := {name: full(own[name]) for name in ("cookiefile", "client_certificate", "client_certificate_key") if own.get(name)}:
-        ingest = replace(ingest, ydl_opts=json.dumps(own | files))
+    files = {name: full(own[name]) for name in ("cookiefile", "client_certificate", "client_certificate_key") if own.get(name)}
+    ingest = replace(ingest, ydl_opts=conceal(json.dumps(own | files) if files else ingest.ydl_opts))
     return replace(config, ingest=ingest, video_features=replace(config.video_features, weights=full(config.video_features.weights)))

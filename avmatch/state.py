@@ -83,6 +83,7 @@ class Database:
         self,
         path: Path,    # the file; made if it is not there
     ):
+        self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self.connection = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
@@ -95,11 +96,17 @@ class Database:
 
     def __enter__(self): return self
     def __exit__(self, *error): self.connection.close()
-    def _run(self, sql: str, *values: Any) -> sqlite3.Cursor: return self.connection.execute(sql, values)
+    def _run(self, sql: str, *values: Any) -> sqlite3.Cursor:
+        try: return self.connection.execute(sql, values)
+        except sqlite3.OperationalError as e: raise self._unusable(e) from e
     def _run_all(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
-        with self.connection:   # all or none
-            self.connection.execute("BEGIN IMMEDIATE")
-            self.connection.executemany(sql, rows)
+        try:
+            with self.connection:   # all or none
+                self.connection.execute("BEGIN IMMEDIATE")
+                self.connection.executemany(sql, rows)
+        except sqlite3.OperationalError as e: raise self._unusable(e) from e
+    def _unusable(self, error: sqlite3.Error) -> ArtifactError:
+        return ArtifactError(f"{self.path} cannot be written ({error}); free some space and run again, it goes on from here")
 
 # %% ../nbs/state.ipynb #7b55a16c
 @dataclass(frozen=True)

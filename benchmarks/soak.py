@@ -50,7 +50,7 @@ FAULTS = (   # reason with which it must end; "damaged" ends as no_frames
     "not_media", "ffconcat", "empty", "broken", "no_audio", "silent", "short_sound", "too_long", "too_many_pixels", "too_many_streams",
     "no_frames", "damaged", "duplicate_id", "missing", "bad_row")
 ENDS = {"ffconcat": "not_media", "empty": "not_media", "damaged": "no_frames"}   # faults that are not called like their reason
-INTERVAL = 0.25   # seconds between two looks
+INTERVAL = 0.1   # seconds between two looks
 
 
 def melody(number: int, seconds: float = SECONDS) -> np.ndarray:
@@ -185,7 +185,7 @@ def slope(samples: Sequence[Sample], column: str) -> float | None:
     "Growth (MB for 1,000 items) over the last 80 % of the items; None if there are too few samples."
     total = samples[-1].items if samples else 0
     late = [s for s in samples if total / 5 <= s.items < total]
-    if len({s.items for s in late}) < 10: return None
+    if len({s.items for s in late}) < 5: return None
     return round(float(np.polyfit([s.items / 1000 for s in late], [getattr(s, column) for s in late], 1)[0]), 2)
 
 
