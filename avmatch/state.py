@@ -207,7 +207,7 @@ class _Retries(Database):
     def reset(self, *, reason: str, stage: str = "") -> list[str]:
         "Let clips that were skipped for a reason wait again; their ids, each once."
         if reason not in FAILURES: raise ValueError(f"{reason!r} is no reason of avmatch.failures")
-        sql = ("UPDATE items SET state = 'pending', attempts = 0, inputs = '', updated_at = ?1 "
+        sql = ("UPDATE items SET state = 'pending', reason = '', detail = '', attempts = 0, inputs = '', updated_at = ?1 "
                "WHERE state = 'skipped' AND reason = ?2 AND (?3 = '' OR stage = ?3) RETURNING video_id")
         return sorted({row[0] for row in self._run(sql, now().isoformat(), reason, stage).fetchall()})
 

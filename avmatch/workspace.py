@@ -7,6 +7,7 @@ __all__ = ['MANIFEST_FIELDS', 'DEMO_CHANGES', 'Workspace', 'write_atomic', 'save
            'load_manifest', 'save_counts', 'load_counts', 'demo_workspace']
 
 # %% ../nbs/workspace.ipynb #e464db43
+import errno
 import json
 import os
 from collections.abc import Iterable
@@ -52,6 +53,9 @@ class Workspace:
         "Where a path written by `relative` is now, also after the workspace moved or was renamed."
         return self.root.joinpath(*Path(path).parts[1:])
 
+# %% ../nbs/workspace.ipynb #a3306533
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)   # a full disk, a used-up share of it, a file beyond the limit
+
 # %% ../nbs/workspace.ipynb #f1312014
 def write_atomic(
     path: str | Path,   # the file to write; its folder is made
@@ -59,11 +63,14 @@ def write_atomic(
 ) -> None:
     "Write a file so that it is whole or not there."
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         partial.write_bytes(data)
         partial.replace(path)
+    except OSError as e:
+        if e.errno not in _NO_ROOM: raise
+        raise ArtifactError(f"{path} cannot be written ({e.strerror}); free some space and run again") from e
     finally: partial.unlink(missing_ok=True)
 
 # %% ../nbs/workspace.ipynb #912c0230
