@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['read_config', 'run_command', 'plan_run', 'status_command', 'retry_command', 'purge_command', 'recommend_command',
-           'evaluate_command', 'inspect_command', 'serve_command', 'weights_command', 'doctor_command', 'make_parser',
-           'main']
+           'evaluate_command', 'inspect_command', 'serve_command', 'weights_command', 'tracks_command',
+           'doctor_command', 'make_parser', 'main']
 
 # %% ../nbs/cli.ipynb #7b928597
 import argparse
@@ -13,10 +13,11 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 from . import __version__
-from .config import AvmatchError, Config, load_config, override, parse_changes
+from .config import AvmatchError, Config, ConfigError, load_config, override, parse_changes
 from .workspace import Workspace
 
 # %% ../nbs/cli.ipynb #d94f9509
@@ -194,6 +195,33 @@ def _weights_line(row: dict[str, Any]) -> str:
     there = f"there, {row['size_mb']} MB" if row["there"] else f"not there; `avmatch weights get {row['name']}` fetches them"
     return f"{row['name']}: {there}\n  licence  {row['licence']}\n  source   {row['source']}"
 
+# %% ../nbs/cli.ipynb #fdbbb056
+def tracks_command(
+    args: argparse.Namespace,   # action, names, workspace, settings, json
+) -> None:
+    "Add, list, remove or export tracks of your own."
+    from avmatch.catalogue import add_tracks, export_tracks, list_tracks, remove_tracks
+    workspace, least = Workspace(args.workspace), {"add": 1, "remove": 1, "export": 1}.get(args.action, 0)
+    if len(args.names) < least: raise ConfigError(f"avmatch tracks {args.action}: say what; `avmatch tracks --help` tells how")
+    actions = {"add": lambda: add_tracks(workspace, args.names, config=read_config(args)), "list": lambda: list_tracks(workspace),
+               "remove": lambda: remove_tracks(workspace, args.names, config=read_config(args)),
+               "export": lambda: {"exported": export_tracks(workspace, Path(args.names[0])), "file": args.names[0]}}
+    found = actions[args.action]()
+    print(json.dumps(found, indent=2, ensure_ascii=False) if args.json else "\n".join(_tracks_lines(found)))
+
+# %% ../nbs/cli.ipynb #38e0e7da
+def _tracks_lines(found: Any) -> list[str]:
+    "A list of tracks, or what a command has done with some, as lines for the terminal."
+    if isinstance(found, list):
+        numbers = lambda t: (f"{t['duration'] or 0:6.1f} s", f"{t['tempo']:5.1f} bpm" if t["tempo"] else "")
+        about = lambda t: [*numbers(t), t["voice"], ", ".join(t["tags"]), t["licence"]]
+        return [f"{t['audio_id']:20} {t['title'] or ''}\n{'':20} {' · '.join(filter(None, about(t)))}" for t in found] or ["no tracks yet"]
+    if "exported" in found: return [f"{found['exported']} tracks in {found['file']}"]
+    lines = [f"{len(entries)} {name}" for name, entries in found.items() if entries]
+    lines += [f"  {entry['file']}: the same music as {entry['same_as']}" for entry in found.get("duplicates", ())]
+    lines += [f"  {entry['file']}: {entry['detail']}" for entry in found.get("skipped", ())]
+    return lines or ["nothing to do"]
+
 # %% ../nbs/cli.ipynb #859a0796
 def doctor_command(
     args: argparse.Namespace,   # workspace, settings, network, json
@@ -229,6 +257,10 @@ def make_parser() -> argparse.ArgumentParser:  # knows every command
     weights.add_argument("action", choices=("get", "list", "verify"), help="what to do with them")
     weights.add_argument("name", nargs="?", default="", help="yamnet or musicnn (default: all)")
     weights.add_argument("--json", action="store_true", help="print JSON")
+    tracks = add("tracks", tracks_command)
+    tracks.add_argument("action", choices=("add", "list", "remove", "export"), help="what to do with them")
+    tracks.add_argument("names", nargs="*", metavar="NAME", help="add: files, folders, CSV tables; remove: ids; export: a .csv or .json file")
+    tracks.add_argument("--json", action="store_true", help="print JSON")
     for command in (run, weights): command.add_argument("--no-fetch", action="store_true", help="decline weights whose licence is unclear (yamnet)")
     _add_other_commands(add)
     return parser

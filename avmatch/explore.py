@@ -39,7 +39,7 @@ def picture_uri(
 def _thumbnail(answer: Recommendation) -> str:
     "The first picture of the clip an answer comes from, or an empty frame."
     import cv2
-    image = cv2.imread(answer.frame_path) if Path(answer.frame_path).exists() else None
+    image = cv2.imread(answer.frame_path) if Path(answer.frame_path).is_file() else None
     if image is None: return '<div class="avm-thumb"></div>'
     return f'<img class="avm-thumb" alt="" src="{picture_uri(image[..., ::-1])}">'
 
