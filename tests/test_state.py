@@ -115,7 +115,8 @@ TestRows.settings = settings(CALM, max_examples=60, stateful_step_count=40)
 
 # ---- records
 
-VALUES = {str: st.text(max_size=10), int: st.integers(0, 10**20), list: st.lists(st.text(max_size=5), max_size=3), (int, float): st.floats(0, 1e9) | st.integers(0, 10**6)}
+VALUES = {str: st.text(max_size=10), int: st.integers(0, 10**20), list: st.lists(st.text(max_size=5), max_size=3),
+          (int, float): st.floats(0, 1e9) | st.integers(0, 10**6)}
 NAMES = st.text("abcXYZ019_-", min_size=1, max_size=20)
 KNOWN = {name: st.none() | (NAMES.map(lambda n: n + ".webm") if name == "file" else VALUES[kinds])
          for name, kinds in FIELD_TYPES.items() if name not in ("video_id", "schema_version")}
