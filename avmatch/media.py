@@ -328,9 +328,8 @@ def write_wav(
 ) -> None:
     "Write a mono WAV file of 16-bit samples."
     import soundfile
-    with _finished(path) as partial:
-        soundfile.write(content := io.BytesIO(), np.clip(y, -1, 1), sr, format="WAV", subtype="PCM_16")
-        partial.write_bytes(content.getvalue())
+    soundfile.write(content := io.BytesIO(), np.clip(y, -1, 1), sr, format="WAV", subtype="PCM_16")
+    with _finished(path) as partial: partial.write_bytes(content.getvalue())
 
 # %% ../nbs/media.ipynb #ba88f29c
 def read_wav(
