@@ -63,6 +63,7 @@ class MediaServer:
 
     def __init__(self):
         self.faults, self.shares = {}, {}         # id -> fault; fault -> share of the ids
+        self.clips = {}                           # id -> bytes of its video, instead of the one that all have
         self.patience = float("inf")              # requests until everybody is rate limited
         self.asked = Counter()                    # id -> requests
         self.stopping = threading.Event()         # ends those who hang
@@ -91,11 +92,11 @@ class MediaServer:
             throttled = self.asked.total() > self.patience
         fault = "throttled" if throttled else self.fault(video_id)
         if fault.endswith(" once"): fault = fault.removesuffix(" once") if visit == 1 else ""
-        body = self.body(handler, fault, visit)
+        body = self.body(handler, fault, visit, self.clips.get(video_id, self.clip))
         if body and with_body: handler.wfile.write(body)
         return True
 
-    def body(self, handler, fault, visit):
+    def body(self, handler, fault, visit, clip):
         "Send the head, and what of the body has to be sent slowly; returns the rest of the body."
         if fault in REFUSALS: return self.head(handler, *REFUSALS[fault])
         if fault == "disappearing" and visit > 1: return self.head(handler, *REFUSALS["not found"])
@@ -103,7 +104,7 @@ class MediaServer:
         if fault in PAGES: return self.head(handler, kind="text/html", body=PAGES[fault].replace("%s", self.link("clip")).encode())
         if fault == "silent film": return self.head(handler, body=self.silent_film)
         if fault == "page named video": return self.head(handler, body=b"<html><title>Sorry</title>Try again later.</html>" * 50)
-        body = self.head(handler, body=self.clip)
+        body = self.head(handler, body=clip)
         if fault == "truncated": return body[:len(body) // 2]
         if fault in ("hanging", "slow"):
             for i in range(0, len(body), 64):
