@@ -6,9 +6,9 @@
 __all__ = ['KNOWN', 'REASONS', 'Answer', 'DetailedAnswer', 'TrackDetails', 'TrackPage', 'Waveform', 'Health', 'Ready', 'Version',
            'Settings', 'Problem', 'sound_url', 'answer_of', 'track_details', 'refusal_from', 'add_error_handlers']
 
-# %% ../nbs/answers.ipynb #ef43783b
+# %% ../nbs/answers.ipynb #07ef807b
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
@@ -16,7 +16,7 @@ from .config import AvmatchError, ConfigError, MediaError
 from .guard import problem_response
 from .uploads import Refusal, refusal_of
 
-# %% ../nbs/answers.ipynb #33e7417a
+# %% ../nbs/answers.ipynb #2897cc8f
 @dataclass(frozen=True)
 class Answer:
     "A sound that fits, as the report's API gives it."
@@ -36,7 +36,7 @@ class DetailedAnswer(Answer):
     attribution: str | None   # how its maker wants to be credited
     artist: str | None        # who made it
 
-# %% ../nbs/answers.ipynb #a90fdc1e
+# %% ../nbs/answers.ipynb #e1fac96f
 @dataclass(frozen=True)
 class TrackDetails:
     "What is known of a sound."
@@ -58,7 +58,7 @@ class TrackPage:
     total: int                   # sounds in all
     tracks: list[TrackDetails]   # in the order of the index
 
-# %% ../nbs/answers.ipynb #73b0f95a
+# %% ../nbs/answers.ipynb #4b939d87
 @dataclass(frozen=True)
 class Waveform:
     "The outline of a sound."
@@ -66,7 +66,7 @@ class Waveform:
     duration: float        # of the sound (s)
     peaks: list[float]     # the largest deflection in each of so many equal parts, in [0, 1]
 
-# %% ../nbs/answers.ipynb #33687478
+# %% ../nbs/answers.ipynb #c70c4e05
 @dataclass(frozen=True)
 class Health:
     "That the service is alive, and what it serves."
@@ -85,7 +85,7 @@ class Version:
     version: str       # of avmatch
     python: str        # version of Python
 
-# %% ../nbs/answers.ipynb #ecb91b44
+# %% ../nbs/answers.ipynb #a0be8a51
 @dataclass(frozen=True)
 class Settings:
     "The limits that a page must know."
@@ -93,14 +93,14 @@ class Settings:
     max_top_k: int         # right end of the slider
     max_upload_mb: float   # largest upload (MB)
 
-# %% ../nbs/answers.ipynb #d37a4a68
+# %% ../nbs/answers.ipynb #a7d176d2
 @dataclass(frozen=True)
 class Problem:
     "Why a request was not answered."
     reason: str     # one word: broken, no_frames, too_large, invalid, not_found, busy, ...
     detail: str     # a sentence for people
 
-# %% ../nbs/answers.ipynb #81517a58
+# %% ../nbs/answers.ipynb #398f2751
 def sound_url(
     base_url: str,             # the service's address with a slash at the end
     audio_id: str,             # any text
@@ -110,7 +110,7 @@ def sound_url(
     "Where a sound, or its picture, can be fetched."
     return f"{base_url}{kind}/{quote(audio_id, safe='')}"
 
-# %% ../nbs/answers.ipynb #02407d4c
+# %% ../nbs/answers.ipynb #efabf1b8
 KNOWN = ("title", "track_id", "link", "licence", "attribution", "artist")   # what is told of a sound
 
 def answer_of(
@@ -125,7 +125,7 @@ def answer_of(
     parts = {name: round(value, 4) for name, value in found.parts.items()}
     return DetailedAnswer(*plain, found.reason, parts, **{name: getattr(found, name) for name in KNOWN})
 
-# %% ../nbs/answers.ipynb #fe9eb44f
+# %% ../nbs/answers.ipynb #ad14794b
 def track_details(
     track: Any,                    # a Soundtrack
     base_url: str,                 # the service's address with a slash at the end
@@ -138,7 +138,7 @@ def track_details(
     return TrackDetails(track.audio_id, **known, duration=track.duration, audio_url=sound_url(base_url, track.audio_id),
                         waveform_url=sound_url(base_url, track.audio_id, kind="waveform"), picture_url=picture)
 
-# %% ../nbs/answers.ipynb #e3615f62
+# %% ../nbs/answers.ipynb #c84c3f2a
 def refusal_from(
     error: AvmatchError,    # what was raised
 ) -> Refusal:               # what the client is told
@@ -149,7 +149,7 @@ def refusal_from(
     logging.getLogger("avmatch").error("not answered: %s", error, exc_info=error)
     return Refusal(503, "not_ready", "The server cannot answer at the moment; its log says why.", retry_after=30)
 
-# %% ../nbs/answers.ipynb #8bbaf71d
+# %% ../nbs/answers.ipynb #a0b75be7
 REASONS = {400: "invalid", 404: "not_found", 405: "not_allowed", 503: "busy"}
 
 def add_error_handlers(
@@ -164,10 +164,15 @@ def add_error_handlers(
         response.headers.update(error.headers or {})
         return response
     def invalid(_, error: RequestValidationError):
-        first = error.errors()[0]
-        return problem_response(Refusal(422, "invalid", f"{first['loc'][-1]}: {first['msg'][:1].lower()}{first['msg'][1:]}"))
+        return problem_response(Refusal(422, "invalid", _first_of(error.errors())))
     def failed(_, error: AvmatchError): return problem_response(refusal_from(error))
 
     app.add_exception_handler(HTTPException, refused)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(AvmatchError, failed)
+
+# %% ../nbs/answers.ipynb #ae9cd2b1
+def _first_of(complaints: list[dict[str, Any]]) -> str:
+    "The first of FastAPI's complaints, as a sentence."
+    first = complaints[0]
+    return f"{first['loc'][-1]}: {first['msg'][:1].lower()}{first['msg'][1:]}"

@@ -6,7 +6,7 @@
 __all__ = ['OPEN_PATHS', 'HEADERS', 'REQUEST_ID', 'problem_response', 'read_token', 'has_token', 'check_exposure', 'Buckets',
            'client_of', 'Gate', 'AddHeaders', 'Metrics', 'route_of', 'JsonLines', 'Watch', 'log_json']
 
-# %% ../nbs/guard.ipynb #e0afa24c
+# %% ../nbs/guard.ipynb #ba8d027d
 import base64
 import binascii
 import hmac
@@ -27,7 +27,7 @@ from typing import Any, TextIO
 from .config import ConfigError, ServeConfig
 from .uploads import Refusal
 
-# %% ../nbs/guard.ipynb #1118c2a5
+# %% ../nbs/guard.ipynb #ceec9d6a
 def problem_response(
     refusal: Refusal,    # why a request is not answered
 ) -> Any:                # a JSON response
@@ -37,14 +37,14 @@ def problem_response(
     if refusal.status == 401: headers["WWW-Authenticate"] = 'Basic realm="avmatch", charset="UTF-8"'
     return JSONResponse({"reason": refusal.reason, "detail": str(refusal)}, refusal.status, headers)
 
-# %% ../nbs/guard.ipynb #fa10d466
+# %% ../nbs/guard.ipynb #6a5cbd58
 def read_token() -> str:
     "The token of the environment; empty where none is set."
     token = os.environ.get("AVMATCH_TOKEN", "").strip()
-    if token and len(token) < 16: raise ConfigError("AVMATCH_TOKEN is shorter than 16 characters; `openssl rand -hex 16` makes one that nobody guesses")
-    return token
+    if not token or len(token) >= 16: return token
+    raise ConfigError("AVMATCH_TOKEN is shorter than 16 characters; `openssl rand -hex 16` makes one that nobody guesses")
 
-# %% ../nbs/guard.ipynb #c919bcf8
+# %% ../nbs/guard.ipynb #b3cd08ba
 def has_token(
     authorization: str,    # the header of that name
     token: str,            # the right one
@@ -57,7 +57,7 @@ def has_token(
     elif scheme.lower() != "bearer": return False
     return hmac.compare_digest(given.strip().encode(), token.encode())
 
-# %% ../nbs/guard.ipynb #229203c2
+# %% ../nbs/guard.ipynb #58f89085
 def check_exposure(
     config: ServeConfig,   # its host, and whether it may be open
     token: str,            # empty: none
@@ -68,12 +68,13 @@ def check_exposure(
     if config.allow_open: return "EVERYONE in the network, without a token"
     raise ConfigError(f"serve.host = {config.host} lets everyone in the network ask; set AVMATCH_TOKEN, or say `-p serve.allow_open=true`")
 
+# %% ../nbs/guard.ipynb #89b9dcbb
 def _is_local(host: str) -> bool:
     "Whether an address is reached from this machine only."
     try: return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError: return host == "localhost"
 
-# %% ../nbs/guard.ipynb #91f99f8c
+# %% ../nbs/guard.ipynb #69ad8ee4
 class Buckets:
     "How often each client may ask."
     def __init__(
@@ -97,7 +98,7 @@ class Buckets:
         if len(self._buckets) > self.max_clients: self._buckets.popitem(last=False)
         return 0.0 if left >= 1 else (1 - left) * 60 / self.per_minute
 
-# %% ../nbs/guard.ipynb #7df85655
+# %% ../nbs/guard.ipynb #d05a1c48
 def client_of(
     scope: dict[str, Any],    # of a request
 ) -> str:                     # the same for all requests of one client
@@ -107,9 +108,10 @@ def client_of(
     except ValueError: return host
     return host if address.version == 4 else str(ipaddress.ip_network((host, 64), strict=False))
 
-# %% ../nbs/guard.ipynb #54d855f6
+# %% ../nbs/guard.ipynb #d0e99151
 OPEN_PATHS = ("/health", "/ready")   # answered without a token
 
+# %% ../nbs/guard.ipynb #9386d55e
 class Gate:
     "Middleware that lets in who may ask, and not too often."
     def __init__(
@@ -130,6 +132,7 @@ class Gate:
         except Refusal as refusal: return await problem_response(refusal)(scope, receive, send)
         await self.app(scope, receive, send)
 
+# %% ../nbs/guard.ipynb #da4da23a
 def _check(gate: Gate, scope: Any, headers: dict[str, str]) -> None:
     "Refuse who knows no token, comes from another site, or comes too often."
     if gate.token and scope["path"] not in OPEN_PATHS and not has_token(headers.get("authorization", ""), gate.token):
@@ -140,7 +143,7 @@ def _check(gate: Gate, scope: Any, headers: dict[str, str]) -> None:
     wait = math.ceil(gate.buckets.take(client_of(scope))) if gate.buckets else 0
     if wait: raise Refusal(429, "too_often", f"Too many clips in a short time. Try again in {wait} s.", retry_after=wait)
 
-# %% ../nbs/guard.ipynb #1998614b
+# %% ../nbs/guard.ipynb #d12122b4
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; "
                                "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
@@ -151,7 +154,7 @@ HEADERS = {
     "Cache-Control": "no-cache",
 }
 
-# %% ../nbs/guard.ipynb #4a8875f7
+# %% ../nbs/guard.ipynb #c7fa169f
 class AddHeaders:
     "Middleware that adds headers to every response."
     def __init__(
@@ -170,7 +173,7 @@ class AddHeaders:
             await send(message)
         await self.app(scope, receive, with_headers)
 
-# %% ../nbs/guard.ipynb #e19f5028
+# %% ../nbs/guard.ipynb #d1f145d0
 class Metrics:
     "Counts of requests, for monitoring."
     def __init__(self):
@@ -193,15 +196,17 @@ class Metrics:
         from prometheus_client import generate_latest
         return generate_latest(self.registry)
 
+# %% ../nbs/guard.ipynb #f6b4c70a
 def route_of(
     scope: dict[str, Any],    # of a request that was answered
 ) -> str:                     # such as /audio/{audio_id}
     "The route that a request has taken; one of few."
     return re.sub(r":path\}", "}", getattr(scope.get("route"), "path", None) or "other")
 
-# %% ../nbs/guard.ipynb #5a99723c
+# %% ../nbs/guard.ipynb #d48507c6
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
 
+# %% ../nbs/guard.ipynb #8be8747a
 class JsonLines(logging.Formatter):
     "A line of JSON for each event, without secrets."
     def __init__(
@@ -220,7 +225,7 @@ class JsonLines(logging.Formatter):
         for secret in self.secrets: line = line.replace(json.dumps(secret)[1:-1], "***")
         return line
 
-# %% ../nbs/guard.ipynb #c6b133e4
+# %% ../nbs/guard.ipynb #d6e9f504
 class Watch:
     "Middleware that gives each request an id, a line in the log and a place in the counts."
     def __init__(
@@ -245,15 +250,17 @@ class Watch:
         except Exception:
             logging.getLogger("avmatch").exception("a request failed")
             if status: raise   # too late for another answer
-            await problem_response(Refusal(500, "bug", "This should not have happened. The log of the server has the details."))(scope, receive, noted)
+            bug = Refusal(500, "bug", "This should not have happened. The log of the server has the details.")
+            await problem_response(bug)(scope, receive, noted)
         finally: _note(self.metrics, scope, status, time.perf_counter() - start)
 
-# %% ../nbs/guard.ipynb #f30c4bed
+# %% ../nbs/guard.ipynb #caf17afc
 def _request_id(scope: dict[str, Any]) -> str:
     "The id that the client has chosen, if it looks like one; else a new one."
     given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
     return given if re.fullmatch(r"[\w.-]{1,64}", given, re.ASCII) else uuid.uuid4().hex
 
+# %% ../nbs/guard.ipynb #81f24a42
 def _note(metrics: Metrics, scope: dict[str, Any], status: int, seconds: float) -> None:
     "Count a request and log it."
     metrics.note(scope, status, seconds)
@@ -261,7 +268,7 @@ def _note(metrics: Metrics, scope: dict[str, Any], status: int, seconds: float) 
              "ms": round(1_000 * seconds, 1), "client": client_of(scope)}
     logging.getLogger("avmatch.requests").info("request", extra={"about": about})
 
-# %% ../nbs/guard.ipynb #e86240f9
+# %% ../nbs/guard.ipynb #b0bfad53
 def log_json(
     stream: TextIO | None = None,     # where the lines go (None: the standard error output)
     *,

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LOST', 'Order', 'Decoded', 'decode_clip', 'ClipEncoder', 'run_in_worker', 'Places', 'Batcher', 'Memory', 'Queries']
 
-# %% ../nbs/queries.ipynb #b2242a98
+# %% ../nbs/queries.ipynb #bf4af1db
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ from .sequences import Timed
 from .uploads import Refusal, refusal_of
 from .workers import Workers
 
-# %% ../nbs/queries.ipynb #ebc1ce0c
+# %% ../nbs/queries.ipynb #df88f8ce
 @dataclass(frozen=True)
 class Order:
     "What a worker is to do with a clip."
@@ -36,35 +36,47 @@ class Order:
     readers: tuple[str, ...]                        # encoders that read the file
     settings: VideoFeaturesConfig                   # of these encoders
 
+# %% ../nbs/queries.ipynb #df36d74f
 @dataclass(frozen=True)
 class Decoded:
     "What is left of a clip when it is decoded."
     pictures: dict[str, list[np.ndarray]]           # encoder -> pictures, RGB uint8
     rows: dict[str, Timed]                          # encoder -> what it measured
-    n_pictures: int                                 # of each encoder
 
-# %% ../nbs/queries.ipynb #1283f8e3
+    @property
+    def n_pictures(self) -> int:
+        "Pictures for each encoder."
+        return max(map(len, self.pictures.values()), default=0)
+
+# %% ../nbs/queries.ipynb #2fd80128
 def decode_clip(
     order: Order,    # what to do
 ) -> Decoded:        # small, whatever the clip was
     "Decode a clip; this runs in a worker process."
-    from avmatch.media import probe, read_frames
+    from avmatch.media import read_frames
     from avmatch.video_encoders import center_crop
     path = Path(order.path)
-    if not probe(path, limits=order.limits).has_video: raise MediaError(f"{path.name}: a sound without pictures; choose a video", reason="no_frames")
-    pictures, n = {name: [] for name in order.crops}, 0
+    _check(path, order.limits)
+    pictures = {name: [] for name in order.crops}
     wanted = read_frames(path, fps=order.fps, max_frames=order.max_frames, limits=order.limits) if order.crops else ()
-    for n, (_, image) in enumerate(wanted, 1):
+    for _, image in wanted:
         for name, crop in order.crops.items():
             pictures[name].append(center_crop(image, side=crop[0], resize=crop[1]) if crop else image)
-    return Decoded(pictures, _measure(path, order), n)
+    return Decoded(pictures, _measure(path, order))
 
+# %% ../nbs/queries.ipynb #63f717eb
+def _check(path: Path, limits: Limits) -> None:
+    "Refuse a file that is no video, or holds too much."
+    from avmatch.media import probe
+    if not probe(path, limits=limits).has_video: raise MediaError(f"{path.name}: a sound without pictures; choose a video", reason="no_frames")
+
+# %% ../nbs/queries.ipynb #e8237149
 def _measure(path: Path, order: Order) -> dict[str, Timed]:
     "What the encoders that read the file say of it."
     from avmatch.video_features import VIDEO_ENCODERS
     return {name: VIDEO_ENCODERS[name](order.settings).encode_file(path) for name in order.readers}
 
-# %% ../nbs/queries.ipynb #6b875a24
+# %% ../nbs/queries.ipynb #18a1dd0b
 class ClipEncoder:
     "Turns clips into features: decoded in workers, looked at by the networks of this process."
     def __init__(
@@ -94,7 +106,7 @@ class ClipEncoder:
         "The features of decoded clips, each of shape (n_seconds, dim) or (dim,)."
         return _encode(self, clips)
 
-# %% ../nbs/queries.ipynb #f9124288
+# %% ../nbs/queries.ipynb #5055949a
 def _on_squares(encoder: Any) -> Any:
     "The encoder for pictures that are cut out already."
     if not hasattr(encoder, "look"): return encoder
@@ -103,6 +115,7 @@ def _on_squares(encoder: Any) -> Any:
     changed.look = encoder.look | {"resize": encoder.settings["side"]}
     return changed
 
+# %% ../nbs/queries.ipynb #3110f98a
 def _order(encoder: ClipEncoder, path: Path) -> Order:
     "What a worker is to do with a file."
     process, settings = encoder.config.process, encoder.config.video_features
@@ -110,37 +123,46 @@ def _order(encoder: ClipEncoder, path: Path) -> Order:
     readers = tuple(e.name for e in encoder.encoders if e.reads != "frames")
     return Order(str(path), limits_of(process), process.fps, process.max_frames, crops, readers, settings)
 
+# %% ../nbs/queries.ipynb #dd8866c8
 def _get_ready(readers: tuple[str, ...]) -> None:
     "Import what a worker will need."
-    import avmatch.media
-    import avmatch.video_encoders
+    import avmatch.media  # noqa: F401
+    from avmatch.video_encoders import center_crop  # noqa: F401
     from avmatch.video_features import VIDEO_ENCODERS
     for name in readers: VIDEO_ENCODERS[name](VideoFeaturesConfig(encoder=name))
 
-# %% ../nbs/queries.ipynb #4b7b76c0
+# %% ../nbs/queries.ipynb #baf72081
 def _encode(encoder: ClipEncoder, clips: Sequence[Decoded]) -> list[np.ndarray]:
     "See ClipEncoder.encode."
     from avmatch.video_features import encode_clip
     fps, parts = encoder.config.process.fps, [dict(clip.rows) for clip in clips]
     for e in encoder.encoders:
-        if e.reads != "frames": continue
-        times = [np.arange(clip.n_pictures) / fps for clip in clips]
-        seen = e.encode([image for clip in clips for image in clip.pictures[e.name]], np.concatenate(times))
-        for part, values, time in zip(parts, np.split(seen.values, np.cumsum([len(t) for t in times])[:-1]), times): part[e.name] = Timed(values, time)
+        if e.reads == "frames":
+            for part, timed in zip(parts, _look(e, clips, fps)): part[e.name] = timed
     return [encode_clip([_ready(e, part[e.name]) for e in encoder.encoders], range(clip.n_pictures), fps=fps, path="",
                         per_second=encoder.config.video_features.per_second) for clip, part in zip(clips, parts)]
 
+# %% ../nbs/queries.ipynb #fb4aa3e3
+def _look(encoder: Any, clips: Sequence[Decoded], fps: float) -> list[Timed]:
+    "What an encoder sees in each clip, looking at the pictures of all of them at once."
+    times = [np.arange(clip.n_pictures) / fps for clip in clips]
+    seen = encoder.encode([image for clip in clips for image in clip.pictures[encoder.name]], np.concatenate(times)).values
+    ends = np.cumsum([len(time) for time in times])
+    return [Timed(values, time) for values, time in zip(np.split(seen, ends[:-1]), times)]
+
+# %% ../nbs/queries.ipynb #d204c64e
 def _ready(encoder: Any, timed: Timed) -> Any:
     "An encoder that has looked already."
     return SimpleNamespace(reads=encoder.reads, groups=encoder.groups, encode=lambda images, times: timed, encode_file=lambda path: timed)
 
-# %% ../nbs/queries.ipynb #3b28bdd7
+# %% ../nbs/queries.ipynb #efe09495
 LOST = {
     "timed_out": "Your clip: takes longer than the {timeout:g} s that a clip may take; make it shorter or smaller.",
     "out_of_memory": "Your clip: needs more memory than a clip may have; make its picture smaller.",
     "crashed": "Your clip: crashes the decoder; it is damaged.",
 }
 
+# %% ../nbs/queries.ipynb #99c657f9
 def run_in_worker(
     workers: Workers,    # processes
     function: Any,       # of a module
@@ -153,7 +175,7 @@ def run_in_worker(
         if workers._closed: raise Refusal(503, "closing", "The service is about to end. Try again in a moment.", retry_after=5) from e
         raise
 
-# %% ../nbs/queries.ipynb #5c0c19f1
+# %% ../nbs/queries.ipynb #446cb048
 class Places:
     "A number of places; who finds none is refused."
     def __init__(
@@ -167,7 +189,8 @@ class Places:
 
     def check(self) -> None:
         "Refuse if there is no place."
-        if self.taken >= self.n: raise Refusal(503, "busy", f"Too many {self.what} at a time. Try again in a few seconds.", retry_after=self.retry_after)
+        if self.taken < self.n: return
+        raise Refusal(503, "busy", f"Too many {self.what} at a time. Try again in a few seconds.", retry_after=self.retry_after)
 
     @contextmanager
     def take(self) -> Iterator[None]:
@@ -177,7 +200,7 @@ class Places:
         try: yield
         finally: self.taken -= 1
 
-# %% ../nbs/queries.ipynb #b6d8c4c5
+# %% ../nbs/queries.ipynb #70be1d41
 class Batcher:
     "Calls a function with all items that have come since the last call."
     def __init__(
@@ -196,6 +219,7 @@ class Batcher:
         if self.task is None or self.task.done(): self.task = asyncio.create_task(_work_off(self))
         return await future
 
+# %% ../nbs/queries.ipynb #33085ad9
 async def _work_off(batcher: Batcher) -> None:
     "Take batches until nobody waits."
     from anyio.to_thread import run_sync
@@ -203,12 +227,16 @@ async def _work_off(batcher: Batcher) -> None:
         batch, batcher.waiting = batcher.waiting[:batcher.most], batcher.waiting[batcher.most:]
         try: results = await run_sync(batcher.function, [item for item, _ in batch])
         except Exception as e: results = [e] * len(batch)
-        for (_, future), result in zip(batch, results):
-            if future.done(): continue   # nobody waits for it any more
-            if isinstance(result, Exception): future.set_exception(result)
-            else: future.set_result(result)
+        for (_, future), result in zip(batch, results): _settle(future, result)
 
-# %% ../nbs/queries.ipynb #ba2fec67
+# %% ../nbs/queries.ipynb #b9bf2335
+def _settle(future: Any, result: Any) -> None:
+    "Give a result or an error to who waits for it, if anybody still does."
+    if future.done(): return
+    if isinstance(result, Exception): future.set_exception(result)
+    else: future.set_result(result)
+
+# %% ../nbs/queries.ipynb #81d842ce
 class Memory:
     "The last few results, by key."
     def __init__(
@@ -228,7 +256,7 @@ class Memory:
         self._kept.move_to_end(key)
         while len(self._kept) > self.size: self._kept.popitem(last=False)
 
-# %% ../nbs/queries.ipynb #24db9e4a
+# %% ../nbs/queries.ipynb #954350a4
 class Queries:
     "Features of uploaded clips: few at a time, in turn, and each only once."
     def __init__(

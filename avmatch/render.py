@@ -6,7 +6,7 @@
 __all__ = ['SR', 'COPIED', 'Mix', 'lay_music', 'mix_sounds', 'read_stereo', 'from_time', 'Pictures', 'survey', 'render',
            'RenderOrder', 'render_order']
 
-# %% ../nbs/render.ipynb #057031dc
+# %% ../nbs/render.ipynb #2c85718e
 import heapq
 import math
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ from .config import ConfigError, MediaError
 from .containers import Limits, sniff
 from .media import _decoded, _finished, _opened, _streams, turn
 
-# %% ../nbs/render.ipynb #8381b43c
+# %% ../nbs/render.ipynb #b0fccbcb
 @dataclass(frozen=True)
 class Mix:
     "How a clip gets its sound."
@@ -35,7 +35,7 @@ class Mix:
 
     def __post_init__(self): _check_mix(self)
 
-# %% ../nbs/render.ipynb #97e45d98
+# %% ../nbs/render.ipynb #c47d05d0
 def _check_mix(mix: Mix) -> None:
     "Refuse values that make no sense."
     for name, least, most in (("offset", -3_600, 36_000), ("own_gain", 0, 4), ("music_gain", 0, 4), ("fade_in", 0, 600), ("fade_out", 0, 600)):
@@ -44,9 +44,10 @@ def _check_mix(mix: Mix) -> None:
     if mix.loop and not (0 <= mix.loop[0] and mix.loop[0] + 0.1 <= mix.loop[1] < math.inf):
         raise ConfigError(f"loop = {mix.loop}: expected two moments of the track, the second at least 0.1 s after the first")
 
-# %% ../nbs/render.ipynb #b05a7860
+# %% ../nbs/render.ipynb #852735a2
 SR = 48_000   # sampling rate of all sound here (Hz), the usual one beside pictures
 
+# %% ../nbs/render.ipynb #8e57aae1
 def lay_music(
     track: np.ndarray,    # stereo, shape (2, n_track)
     n: int,               # samples wanted
@@ -62,6 +63,7 @@ def lay_music(
     music[:, heard] = track[:, at[heard]]
     return music * _fades(n, mix)
 
+# %% ../nbs/render.ipynb #4ccf6a41
 def _fades(n: int, mix: Mix) -> np.ndarray:
     "The loudness of the music at each sample, from 0 to 1, shape (n,)."
     time, loudness = np.arange(n, dtype=np.float32) / SR, np.ones(n, np.float32)
@@ -69,7 +71,7 @@ def _fades(n: int, mix: Mix) -> np.ndarray:
     if mix.fade_out: loudness *= np.minimum(1, time[::-1] / mix.fade_out)
     return loudness
 
-# %% ../nbs/render.ipynb #f83fc1f8
+# %% ../nbs/render.ipynb #64cd45d4
 def mix_sounds(
     own: np.ndarray,      # the clip's sound from its first picture on, stereo, shape (2, n_own)
     track: np.ndarray,    # stereo, shape (2, n_track)
@@ -82,7 +84,7 @@ def mix_sounds(
     total[:, :kept] += mix.own_gain * own[:, :kept]
     return total / max(1.0, float(np.abs(total).max(initial=0)))
 
-# %% ../nbs/render.ipynb #cb77347f
+# %% ../nbs/render.ipynb #2806777b
 def read_stereo(
     path: str | Path,                # a video or audio file
     *,
@@ -103,6 +105,7 @@ def read_stereo(
     both = [np.broadcast_to(np.nan_to_num(piece.to_ndarray()), (2, piece.samples)) for piece in pieces]
     return np.concatenate([np.zeros((2, 0), np.float32), *both], axis=1), first or 0.0
 
+# %% ../nbs/render.ipynb #854ef487
 def from_time(
     y: np.ndarray,     # stereo, shape (2, n)
     first: float,      # time of its first sample (s)
@@ -112,16 +115,19 @@ def from_time(
     shift = round((first - start) * SR)
     return np.pad(y, ((0, 0), (shift, 0))) if shift > 0 else y[:, -shift:]
 
-# %% ../nbs/render.ipynb #9a21d0ff
+# %% ../nbs/render.ipynb #abcbd52a
 COPIED = ("h264", "hevc", "av1", "vp9")   # codecs that go into an MP4 file as they are
 
+# %% ../nbs/render.ipynb #1bf020e2
 @dataclass(frozen=True)
 class Pictures:
     "When the pictures of a file are shown."
     start: Fraction    # of the first (s)
     end: Fraction      # of the last (s)
     can_copy: bool     # whether they can go into another file as they are
+    decode: list[int]  # when each is decoded, in the stream's own unit; for copying
 
+# %% ../nbs/render.ipynb #46451feb
 def survey(
     path: str | Path,                # a video file
     *,
@@ -132,23 +138,24 @@ def survey(
     with _opened(path, limits) as container:
         video, _ = _streams(container)
         if video is None: raise MediaError(f"{Path(path).name}: has no moving pictures", reason="no_frames")
-        packets = [(p.pts, p.dts, p.duration or 0, p.is_discard) for p in container.demux(video) if p.size]
-        stamps = [(p if p is not None else d, n) for p, d, n, _ in packets if (p, d) != (None, None)]
-        if not stamps: raise MediaError(f"{Path(path).name}: none of its pictures has a time", reason="no_frames")
-        whole = all(p is not None and d is not None and not hidden for p, d, _, hidden in packets)
-        rate, (last, length) = video.average_rate or 25, max(stamps)
-        end = last * video.time_base + (length * video.time_base or 1 / Fraction(rate))
-        return Pictures(min(stamps)[0] * video.time_base, end, whole and kind in ("mp4", "matroska") and video.codec_context.name in COPIED)
+        packets = [(p.pts if p.pts is not None else p.dts, p.duration or 0, p.is_discard or p.pts is None) for p in container.demux(video) if p.size]
+        shown = [time for time, _, _ in packets if time is not None]
+        if not shown: raise MediaError(f"{Path(path).name}: none of its pictures has a time", reason="no_frames")
+        in_order, length = sorted(shown), next(n for time, n, _ in packets if time == max(shown))
+        late = max(o - s for o, s in zip(in_order, shown))
+        end = in_order[-1] * video.time_base + (length * video.time_base or 1 / Fraction(video.average_rate or 25))
+        can_copy = kind in ("mp4", "matroska") and video.codec_context.name in COPIED and len(set(shown)) == len(packets)
+        return Pictures(in_order[0] * video.time_base, end, can_copy and not any(odd for _, _, odd in packets), [time - late for time in in_order])
 
-# %% ../nbs/render.ipynb #d6989a93
-def _copied(container: Any, video: Any, out: Any, start: Fraction) -> Iterator[Any]:
+# %% ../nbs/render.ipynb #c4fa3210
+def _copied(container: Any, video: Any, out: Any, pictures: Pictures) -> Iterator[Any]:
     "The packets of a stream, for another file."
-    shift = round(start / video.time_base)
-    for packet in container.demux(video):
-        if not packet.size: continue
-        packet.pts, packet.dts, packet.stream = packet.pts - shift, packet.dts - shift, out
+    shift = round(pictures.start / video.time_base)
+    for packet, decode in zip((p for p in container.demux(video) if p.size), pictures.decode):
+        packet.pts, packet.dts, packet.stream = packet.pts - shift, decode - shift, out
         yield packet
 
+# %% ../nbs/render.ipynb #36b771df
 def _encoded(container: Any, video: Any, out: Any, start: Fraction, limits: Limits | None) -> Iterator[Any]:
     "The pictures of a stream, upright, as packets of H.264."
     stamp, last = "dts" if container.format.name == "avi" else "pts", -1
@@ -162,7 +169,7 @@ def _encoded(container: Any, video: Any, out: Any, start: Fraction, limits: Limi
         yield from out.encode(new.reformat(out.width, out.height, "yuv420p"))
     yield from out.encode()
 
-# %% ../nbs/render.ipynb #f9cc4ced
+# %% ../nbs/render.ipynb #17ecda8c
 def _video_stream(target: Any, video: Any, can_copy: bool) -> Any:
     "A stream of the new file for the pictures."
     if can_copy: return target.add_stream_from_template(video)
@@ -170,6 +177,7 @@ def _video_stream(target: Any, video: Any, can_copy: bool) -> Any:
     out.pix_fmt, out.codec_context.time_base = "yuv420p", video.time_base
     return out
 
+# %% ../nbs/render.ipynb #b27d13c8
 def _sound_packets(out: Any, y: np.ndarray) -> Iterator[Any]:
     "Sound as packets of AAC."
     for start in range(0, y.shape[1], SR):
@@ -178,12 +186,12 @@ def _sound_packets(out: Any, y: np.ndarray) -> Iterator[Any]:
         yield from out.encode(frame)
     yield from out.encode()
 
-# %% ../nbs/render.ipynb #aa17a1cc
+# %% ../nbs/render.ipynb #e9eb63f0
 def render(
     clip: str | Path,                # the video file
     track: str | Path,               # the sound file
     path: str | Path,                # the MP4 file to write
-    mix: Mix = Mix(),                # how it shall sound  # noqa: B008 (frozen)
+    mix: Mix = Mix(),                # how it shall sound
     *,
     limits: Limits | None = None,    # what clip and track may hold at most; None: the usual limits
 ) -> None:
@@ -195,10 +203,10 @@ def render(
             av.open(str(partial), "w", format="mp4", options={"movflags": "+faststart", "fflags": "+bitexact"}) as target:
         video, _ = _streams(source)
         out, sound = _video_stream(target, video, pictures.can_copy), target.add_stream("aac", rate=SR, layout="stereo", bit_rate=192_000)
-        images = _copied(source, video, out, pictures.start) if pictures.can_copy else _encoded(source, video, out, pictures.start, limits)
+        images = _copied(source, video, out, pictures) if pictures.can_copy else _encoded(source, video, out, pictures.start, limits)
         for packet in heapq.merge(images, _sound_packets(sound, y), key=lambda p: p.dts * p.time_base): target.mux(packet)
 
-# %% ../nbs/render.ipynb #71c7a2f2
+# %% ../nbs/render.ipynb #ce2b0eba
 @dataclass(frozen=True)
 class RenderOrder:
     "What a worker is to render."
@@ -208,6 +216,7 @@ class RenderOrder:
     mix: Mix           # how it shall sound
     limits: Limits     # what clip and track may hold at most
 
+# %% ../nbs/render.ipynb #12e620d7
 def render_order(
     order: RenderOrder,    # what to do
 ) -> None:

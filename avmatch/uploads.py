@@ -6,7 +6,7 @@
 __all__ = ['MAX_PARTS', 'Refusal', 'refusal_of', 'UploadForm', 'too_large', 'receive_upload', 'upload_folder', 'sweep_uploads',
            'check_type']
 
-# %% ../nbs/uploads.ipynb #f43aa205
+# %% ../nbs/uploads.ipynb #dc37254a
 import hashlib
 import os
 import re
@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 from .config import AvmatchError, MediaError, ServeConfig
 from .containers import sniff
 
-# %% ../nbs/uploads.ipynb #2a624fe9
+# %% ../nbs/uploads.ipynb #81b84c59
 class Refusal(AvmatchError):
     "A request that is not answered: with a status, a word for programs and a sentence for people."
     def __init__(
@@ -34,14 +34,14 @@ class Refusal(AvmatchError):
         super().__init__(message)
         self.status, self.reason, self.retry_after = status, reason, retry_after
 
-# %% ../nbs/uploads.ipynb #e354c42d
+# %% ../nbs/uploads.ipynb #96ace0fc
 def refusal_of(
     error: MediaError,    # what is wrong with a file
 ) -> Refusal:             # 415 for what is no media, else 422
     "The refusal that an error about a file becomes."
     return Refusal(415 if error.reason == "not_media" else 422, error.reason, str(error))
 
-# %% ../nbs/uploads.ipynb #9ae19e79
+# %% ../nbs/uploads.ipynb #fad8e236
 MAX_PARTS = 20   # of a form; ours has one
 
 class UploadForm:
@@ -78,17 +78,19 @@ class UploadForm:
     def _on_part_data(self, data, start, end): self._is_file and _keep(self, data[start:end])
     def _on_end(self): self.is_complete = True
 
-# %% ../nbs/uploads.ipynb #5e23dd7a
+# %% ../nbs/uploads.ipynb #e8f00b64
 def _malformed(error: Exception) -> Refusal:
     "The refusal of what cannot be parsed."
     return Refusal(400, "invalid", f"The upload is not a form that can be read ({error}). Send it as multipart/form-data.")
 
+# %% ../nbs/uploads.ipynb #2263cc44
 def too_large(
     max_bytes: int,    # most that are read
 ) -> Refusal:          # 413
     "The refusal of an upload over the limit."
     return Refusal(413, "too_large", f"Larger than the {max_bytes / 1e6:g} MB that are read; cut the clip or make it smaller.")
 
+# %% ../nbs/uploads.ipynb #3904ca93
 def _write(form: UploadForm, data: bytes) -> None:
     "See UploadForm.write."
     from python_multipart.exceptions import FormParserError
@@ -97,7 +99,7 @@ def _write(form: UploadForm, data: bytes) -> None:
     try: form._parser.write(data)
     except FormParserError as e: raise _malformed(e) from e
 
-# %% ../nbs/uploads.ipynb #afbfe6ce
+# %% ../nbs/uploads.ipynb #e60667ad
 def _end(form: UploadForm) -> str:
     "See UploadForm.end."
     if not form.size: raise Refusal(422, "invalid", f"{form.field.decode()}: the request is empty; send the clip in this field of a form.")
@@ -105,13 +107,14 @@ def _end(form: UploadForm) -> str:
     if not form.n_files: raise Refusal(422, "invalid", f"{form.field.decode()}: no file was chosen; send the clip in this field of the form.")
     return form.hash.hexdigest()
 
-# %% ../nbs/uploads.ipynb #30a05092
+# %% ../nbs/uploads.ipynb #2627e9e5
 def _begin_part(form: UploadForm) -> None:
     "Count a part."
     form.n_parts += 1
     if form.n_parts > MAX_PARTS: raise _malformed(ValueError(f"more than {MAX_PARTS} parts"))
     form._headers, form._name, form._value, form._is_file = {}, b"", b"", False
 
+# %% ../nbs/uploads.ipynb #2c584740
 def _begin_content(form: UploadForm) -> None:
     "See whether the content that comes now is the file."
     from python_multipart.multipart import parse_options_header
@@ -120,27 +123,28 @@ def _begin_content(form: UploadForm) -> None:
     form.n_files += form._is_file
     if form.n_files > 1: raise Refusal(422, "invalid", f"{form.field.decode()}: two files in one form; send one clip at a time.")
 
+# %% ../nbs/uploads.ipynb #a92f4e92
 def _keep(form: UploadForm, data: bytes) -> None:
     "Write a piece of the file."
     form.hash.update(data)
     form.file.write(data)
 
-# %% ../nbs/uploads.ipynb #1ccce7b3
+# %% ../nbs/uploads.ipynb #5098a333
 async def _pieces(request: Any, config: ServeConfig) -> AsyncIterator[bytes]:
     "The pieces of a body as they come, unless they come too slowly or not at all."
     import anyio
     from starlette.requests import ClientDisconnect
-    slow = Refusal(408, "too_slow", f"The upload did not arrive: {config.upload_timeout:g} s for all of it, {config.upload_pause:g} s between two pieces.")
+    limits = f"{config.upload_timeout:g} s for all of it, {config.upload_pause:g} s between two pieces"
     deadline, stream = anyio.current_time() + config.upload_timeout, aiter(request.stream())
     while True:
         try:
             with anyio.fail_after(min(config.upload_pause, deadline - anyio.current_time())): piece = await anext(stream, None)
-        except TimeoutError: raise slow from None
+        except TimeoutError: raise Refusal(408, "too_slow", f"The upload did not arrive: {limits}.") from None
         except ClientDisconnect: raise Refusal(400, "hung_up", "The connection ended before the upload did.") from None
         if piece is None: return
         yield piece
 
-# %% ../nbs/uploads.ipynb #31c59126
+# %% ../nbs/uploads.ipynb #e02976d4
 async def receive_upload(
     request: Any,             # a request of Starlette or FastAPI
     path: Path,               # where the file is written
@@ -156,6 +160,7 @@ async def receive_upload(
         async for piece in _pieces(request, config): await run_sync(form.write, piece)
     return form.end()
 
+# %% ../nbs/uploads.ipynb #e7358249
 def _boundary(content_type: str) -> bytes:
     "The boundary that the header of a form names."
     from python_multipart.multipart import parse_options_header
@@ -164,7 +169,7 @@ def _boundary(content_type: str) -> bytes:
     if not about.get(b"boundary"): raise _malformed(ValueError("its header names no boundary"))
     return about[b"boundary"]
 
-# %% ../nbs/uploads.ipynb #26cce242
+# %% ../nbs/uploads.ipynb #d08e19ee
 _PREFIX = "avmatch-upload-"
 
 @contextmanager
@@ -172,7 +177,7 @@ def upload_folder() -> Iterator[Path]:
     "A path for an upload; its folder is gone after the block."
     with tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-") as folder: yield Path(folder) / "Your clip"
 
-# %% ../nbs/uploads.ipynb #526399ac
+# %% ../nbs/uploads.ipynb #6c70494e
 def sweep_uploads() -> int:
     "Remove what services that were killed left behind; how many folders."
     import psutil
@@ -181,7 +186,7 @@ def sweep_uploads() -> int:
     for folder in folders: shutil.rmtree(folder, ignore_errors=True)
     return len(folders)
 
-# %% ../nbs/uploads.ipynb #f7c54407
+# %% ../nbs/uploads.ipynb #fcbfdef7
 def check_type(
     path: Path,    # an uploaded file
 ) -> str:          # the kind of container

@@ -17,7 +17,6 @@ from avmatch.serve import create_app, running
 from avmatch.workspace import load_manifest
 from tools import write_openapi
 
-
 # ---- the real thing
 
 @pytest.fixture(scope="module")

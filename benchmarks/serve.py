@@ -1,0 +1,150 @@
+"""The service under load: many clients at once against few workers, beside the report's handler.
+
+    python benchmarks/serve.py [--clips DIR] [--workspace DIR] [--clients N] [--seconds S] [--json]
+
+Every client sends one clip after another and comes again when it is told to. Meanwhile `/health` is asked twenty times a second.
+The clips are those of a folder, or generated; each client makes a clip its own by a few bytes at its end, so that none is known.
+The report's handler is one function on the event loop: it decodes, encodes and compares track by track, one request after another.
+"""
+import argparse
+import contextlib
+import json
+import os
+import statistics
+import tempfile
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import numpy as np
+import psutil
+from fastapi import FastAPI, UploadFile
+
+from avmatch.config import load_config, override
+from avmatch.recommend import Engine
+from avmatch.serve import create_app, running
+from avmatch.workspace import Workspace, demo_workspace
+
+
+def report_handler(engine: Engine) -> FastAPI:
+    "The report's service: everything in one coroutine, and a loop over the tracks."
+    app = FastAPI()
+    tracks = np.random.default_rng(0).standard_normal((len(engine.tracks), 256)).astype(np.float32)
+
+    @app.get("/health")
+    async def health(): return "ok"
+
+    @app.post("/recommend")
+    async def recommend(file: UploadFile, top_k: int = 5):
+        with tempfile.NamedTemporaryFile(suffix=".mp4") as kept:
+            kept.write(await file.read())
+            kept.flush()
+            query = np.atleast_2d(engine.encode(Path(kept.name))).mean(axis=0)
+        query = np.resize(query, 256)   # stands for the projection, which takes no time
+        scores = [float(track @ query / (np.linalg.norm(track) * np.linalg.norm(query) + 1e-9)) for track in tracks]
+        return sorted(zip(scores, engine.tracks), reverse=True)[:top_k]
+    return app
+
+
+class Load:
+    "What clients see of a service for some seconds."
+    def __init__(self, url: str, clips: list[bytes], n_clients: int, seconds: float):
+        self.url, self.clips, self.until = url, clips, time.monotonic() + seconds
+        self.statuses, self.waits, self.health, self.memory = Counter(), [], [], []
+        self.bad = []   # 503 without Retry-After, and other 5xx
+        with ThreadPoolExecutor(n_clients + 1) as pool:
+            watched = pool.submit(self.watch)
+            for done in [pool.submit(self.ask, i) for i in range(n_clients)]: done.result()
+            watched.result()
+
+    def ask(self, number: int) -> None:
+        "One client: clip after clip."
+        with httpx.Client(base_url=self.url, timeout=300) as client:
+            for n in range(10_000):
+                if time.monotonic() > self.until: return
+                clip = self.clips[(number + n) % len(self.clips)] + f"free{number:06}{n:06}".encode()
+                start = time.perf_counter()
+                response = client.post("/recommend", files={"file": clip})
+                self.statuses[response.status_code] += 1
+                if response.status_code == 200: self.waits.append(time.perf_counter() - start)
+                elif response.status_code == 503 and "retry-after" in response.headers: time.sleep(0.5)
+                else: self.bad.append(response.text)
+
+    def watch(self) -> None:
+        "Ask for health, and note the memory of the service and its workers."
+        with httpx.Client(base_url=self.url, timeout=300) as client:
+            while time.monotonic() < self.until:
+                start = time.perf_counter()
+                client.get("/health")
+                self.health.append(time.perf_counter() - start)
+                self.memory.append(used_memory())
+                time.sleep(0.05)
+
+
+def used_memory() -> float:
+    "Of this process and its children (MB)."
+    own = psutil.Process()
+    total = 0
+    for process in (own, *own.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess): total += process.memory_info().rss
+    return total / 1e6
+
+
+def percentile(values: list[float], share: float) -> float:
+    "In milliseconds; NaN of nothing."
+    return round(1_000 * float(np.quantile(values, share)), 1) if values else float("nan")
+
+
+def measure(app: FastAPI, clips: list[bytes], args: argparse.Namespace) -> dict:
+    "A row of the table."
+    with tempfile.TemporaryDirectory() as uploads:
+        tempfile.tempdir = uploads
+        try:
+            with running(app) as url:
+                httpx.post(f"{url}/recommend", files={"file": clips[0]}, timeout=300)   # everything is warm
+                start = time.monotonic()
+                load = Load(url, clips, args.clients, args.seconds)
+                seconds = time.monotonic() - start
+        finally: tempfile.tempdir = None
+        left = len(os.listdir(uploads))
+    half = len(load.memory) // 2
+    return {"200": load.statuses[200], "503": load.statuses[503], "other": len(load.bad), "a second": round(load.statuses[200] / seconds, 2),
+            "p50 ms": percentile(load.waits, 0.5), "p95 ms": percentile(load.waits, 0.95),
+            "health p50 ms": percentile(load.health, 0.5), "health p99 ms": percentile(load.health, 0.99),
+            "memory MB": round(statistics.median(load.memory[half:] or [0])), "growth MB": round(max(load.memory[half:] or [0]) - max(load.memory[:half] or [0])),
+            "files left": left}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clips", default="", help="folder of videos (default: those of the workspace)")
+    parser.add_argument("--workspace", default="", help="a finished run (default: a small demo, made now)")
+    parser.add_argument("--clients", type=int, default=32)
+    parser.add_argument("--seconds", type=float, default=30.0, help="for each of the two services")
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    workspace = Workspace(args.workspace) if args.workspace else demo()
+    folder = Path(args.clips) if args.clips else workspace.videos
+    clips = [p.read_bytes() for p in sorted(folder.glob("*.mp4"))[:20] if p.stat().st_size < 50e6]
+    config = override(load_config(), {"serve": {"posts_a_minute": 0, "workers": 2}})
+    rows = {"avmatch": measure(create_app(config, workspace), clips, args), "report's handler": measure(report_handler(Engine.load(workspace)), clips, args)}
+    if args.json: return print(json.dumps(rows, indent=1))
+    print(f"{args.clients} clients, {args.seconds:g} s each, {len(clips)} clips, {threading.active_count()} threads left\n")
+    for name in rows["avmatch"]: print(f"{name:>15}  " + "  ".join(f"{row[name]:>18}" for row in rows.values()))
+
+
+def demo() -> Workspace:
+    "A small run of the pipeline."
+    from avmatch.audio_features import run_audio_features
+    from avmatch.ingest import run_ingest
+    from avmatch.process import run_process
+    from avmatch.recommend import run_recommend
+    from avmatch.train import run_train
+    from avmatch.video_features import run_video_features
+    return demo_workspace([run_ingest, run_process, run_audio_features, run_video_features, run_train, run_recommend])[1]
+
+
+if __name__ == "__main__": main()
