@@ -45,7 +45,7 @@ function name(button, words) {
 }
 
 function showScore(node, { score, good }) {
-  node.textContent = score.toFixed(2);
+  node.replaceChildren(make("small", { textContent: "fit " }), score.toFixed(2));
   node.title = "How well sound and picture fit, at most 1";
   node.before(make("span", { className: "weak", textContent: "weak match", hidden: good !== false }));
 }

@@ -5,6 +5,7 @@
 // the clip, the seam of a loop) are taken back by a jump of the sound.
 
 const JUMP = 0.25, NOTICE = 0.03, CALM = 0.01, MOST = 0.1;   // s, s, s, change of speed
+const SETTLED = 150, LONGEST_DELAY = 0.2;                    // ms after a jump, s
 
 // Where a sound is when the clip is at `time`; both in seconds.
 export function soundTime({ start, loop }, time) {
@@ -26,6 +27,8 @@ export class Player extends EventTarget {
     this.wanted = false;      // whether it shall play
     this.hasPicture = false;  // whether the browser can show the clip
     this.gains = gainsOf(1);
+    this.delay = 0;           // what a jump of the sound costs here (s), learned from each
+    this.placed = null;       // when the last jump was, until it is learned from
     this.turn = 0;            // counts choices, so that an overtaken one gives up
     video.addEventListener("seeked", () => this.follow());
     video.addEventListener("timeupdate", () => this.step());   // also in a tab in the background, where no frames are drawn
@@ -112,7 +115,18 @@ export class Player extends EventTarget {
   // Whether the sound still has something to give at this moment of the clip.
   isHeard() { return soundTime(this.current, this.time) < (this.current.sound.duration || Infinity) - 0.05; }
 
-  place(choice) { choice.sound.currentTime = soundTime(choice, this.hasPicture ? this.video.currentTime : 0); }
+  // A sound that jumps while the clip runs on comes late, so it jumps a little further.
+  place(choice) {
+    const runs = this.hasPicture && !this.video.paused;
+    choice.sound.currentTime = soundTime(choice, (this.hasPicture ? this.video.currentTime : 0) + (runs ? this.delay : 0));
+    this.placed = runs ? performance.now() : null;
+  }
+
+  learnDelay(ahead) {
+    if (this.placed === null || performance.now() - this.placed < SETTLED) return;
+    if (Math.abs(ahead) < JUMP) this.delay = Math.max(0, Math.min(LONGEST_DELAY, this.delay + ahead / 2));
+    this.placed = null;
+  }
 
   // Put the sound where the clip is.
   follow() {
@@ -143,6 +157,7 @@ export class Player extends EventTarget {
     if (sound.paused) return void sound.play().catch(error => this.fail(error));
     this.hold(sound.readyState < 3);
     const ahead = soundTime(current, video.currentTime) - sound.currentTime;
+    this.learnDelay(ahead);
     if (Math.abs(ahead) > JUMP) this.place(current);
     else if (Math.abs(ahead) > NOTICE) video.playbackRate = 1 - Math.max(-MOST, Math.min(MOST, Math.round(ahead * 100) / 50));
     else if (Math.abs(ahead) < CALM) video.playbackRate = 1;
