@@ -37,27 +37,27 @@ class PageEngine:
         return [Recommendation(**asdict(t), score=0.8 - i / 10, **why) for i, t in enumerate(self.tracks.values())][:top_k]
 
 
-def answers(engine) -> list[dict]:
+def answers(sounds) -> list[dict]:
     "What the service answers when it knows all: moments, tags, tempo, evidence."
     moments = [{"start": 5.0, "length": 4.0, "loop": None, "score": 0.7}, {"start": 1.0, "length": 4.0, "loop": [0.5, 2.5], "score": 0.4},
                {"start": 8.0, "length": 4.0, "loop": None, "score": 0.1}]
     more = {"duration": float(SECONDS), "tempo": 92.4, "voice": "instrumental", "tags": ["calm", "ambient"], "source": "music", "good": True,
             "picture_url": None, "evidence": [{"video_id": "v1", "title": "A walk in the rain", "picture_url": None}]}
     fields = ("audio_id", "track_id", "title", "link", "licence", "attribution", "artist", "score", "reason", "parts")
-    return [{name: getattr(found, name) for name in fields} | more | {"moment": moment} for found, moment in zip(engine.recommend(None), moments)]
+    return [{name: getattr(found, name) for name in fields} | more | {"moment": moment} for found, moment in zip(sounds.recommend(None), moments)]
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory): return PageEngine(tmp_path_factory.mktemp("sounds"))
+def sounds(tmp_path_factory): return PageEngine(tmp_path_factory.mktemp("sounds"))
 
 
 @pytest.fixture(scope="module")
-def url(engine):
-    with running(make_app(engine)) as url: yield url
+def page_url(sounds):
+    with running(make_app(sounds)) as url: yield url
 
 
 @pytest.fixture(scope="session")
-def clip(tmp_path_factory):
+def film(tmp_path_factory):
     "Four seconds of a clip with a sound of its own."
     path = tmp_path_factory.mktemp("clip") / "my clip.mp4"
     shade = np.linspace(40, 200, 160)[:, None, None] * np.ones((1, 90, 1))
@@ -67,12 +67,12 @@ def clip(tmp_path_factory):
 
 
 @pytest.fixture
-def opened(watch, url):
+def opened(watch, page_url):
     "The page, opened and ready; `opened(width=390)` is a phone. With `answer` the service seems to answer that."
     def open_page(answer=None, status=200, headers=None, **options):
         watched = watch(**options)
         if answer is not None: watched.asked = script(watched.page, answer, status, headers)
-        watched.page.goto(url)
+        watched.page.goto(page_url)
         watched.page.get_by_text("up to 1\u00a0MB").wait_for()
         return watched
     return open_page

@@ -8,7 +8,7 @@ import time
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from pages import CC_BY, RAIN, answers, ask, clip, engine, opened, url, value, wait_for  # noqa: F401 (fixtures)
+from pages import CC_BY, RAIN, answers, ask, value, wait_for
 
 from avmatch.media import probe
 
@@ -18,11 +18,11 @@ SOUNDS = "document.querySelectorAll('audio')"
 
 
 @pytest.fixture
-def answered(opened, engine, clip):
+def answered(opened, sounds, film):
     "The page with three answers of which all is known."
     def open_page(**options):
-        watched = opened(answers(engine), **options)
-        ask(watched.page, clip)
+        watched = opened(answers(sounds), **options)
+        ask(watched.page, film)
         return watched
     return open_page
 
@@ -46,12 +46,12 @@ def saved(page, button) -> tuple[str, bytes]:
 
 
 @pytest.mark.parametrize("width, scheme", SHAPES)
-def test_from_a_clip_to_sounds(opened, clip, width, scheme):
+def test_from_a_clip_to_sounds(opened, film, width, scheme):
     "Over the service as it is, which tells no moments yet: all begin at 0."
     watched = opened(width=width, color_scheme=scheme)
     page = watched.page
     assert page.get_by_role("button", name="Recommend Audio").is_disabled() and page.get_by_text("Nothing to hear yet").is_visible()
-    ask(page, clip, top_k=2)
+    ask(page, film, top_k=2)
     assert page.locator(".rank").all_inner_texts() == ["1", "2"]
     assert page.locator(".score").all_inner_texts() == ["fit 0.80", "fit 0.70"]
     assert page.locator(".title").all_inner_texts() == [RAIN, "Storm"] and page.locator(".card b").count() == 0
@@ -142,8 +142,9 @@ def test_the_video_is_rendered_as_it_was_heard(answered, tmp_path):
     page, sent = watched.page, []
     page.on("request", lambda request: "/render?" in request.url and sent.append(parse_qs(urlsplit(request.url).query)))
     page.locator("#balance").fill("50")
-    name, video = saved(page, page.get_by_role("button", name="Download the video with Storm"))
-    assert sent == [{"audio_id": ["stürm/1 ?"], "offset": ["1.000"], "own_gain": ["0.707"], "music_gain": ["0.707"], "loop_start": ["0.5"], "loop_end": ["2.5"]}]
+    name, video = saved(page, page.get_by_role("button", name="Video: download with Storm"))
+    assert sent == [{"audio_id": ["stürm/1 ?"], "offset": ["1.000"], "own_gain": ["0.707"], "music_gain": ["0.707"],
+                     "loop_start": ["0.5"], "loop_end": ["2.5"]}]
     (tmp_path / "got.mp4").write_bytes(video)
     found = probe(tmp_path / "got.mp4")
     assert name == "my clip - Storm.mp4" and found.has_video and found.has_audio and found.duration == pytest.approx(4, abs=0.1)
@@ -156,18 +157,19 @@ def test_a_sound_is_offered_where_its_licence_allows(answered):
     name, sound = saved(page, page.locator(".sound").nth(0))
     assert name.endswith(".wav") and sound[:4] == b"RIFF"
     closed = page.locator(".sound").nth(1)
-    assert closed.get_attribute("aria-disabled") == "true" and "licence is not known" in page.locator(f"#{closed.get_attribute('aria-describedby')}").text_content()
+    reason = page.locator(f"#{closed.get_attribute('aria-describedby')}").text_content()
+    assert closed.get_attribute("aria-disabled") == "true" and "licence is not known" in reason
     closed.dispatch_event("click")
     assert "licence is not known" in page.locator(".message").nth(1).inner_text()
     assert page.locator(".badge").all_inner_texts() == ["CC0-1.0", "licence unknown", CC_BY]
     assert "if you name Ann of the sea" in page.locator(".terms").nth(2).text_content()
 
 
-def test_results_come_as_a_table_and_as_data(opened, engine, clip):
-    found = answers(engine)
+def test_results_come_as_a_table_and_as_data(opened, sounds, film):
+    found = answers(sounds)
     found[0]["title"] = '=HYPERLINK("x"), a trick'
     page = opened(found).page
-    ask(page, clip)
+    ask(page, film)
     name, table = saved(page, page.locator("#save-csv"))
     rows = list(csv.DictReader(io.StringIO(table.decode("utf-8-sig"))))
     assert name == "avmatch-my clip.csv" and [row["audio_id"] for row in rows] == ["rain", "stürm/1 ?", "surf"]
@@ -176,22 +178,22 @@ def test_results_come_as_a_table_and_as_data(opened, engine, clip):
     assert data["clip"] == "my clip.mp4" and data["sounds"][0]["tags"] == ["calm", "ambient"] and data["sounds"][1]["loop"] == [0.5, 2.5]
 
 
-def test_what_is_kept_stays_when_another_clip_comes(answered, clip):
+def test_what_is_kept_stays_when_another_clip_comes(answered, film):
     page = answered().page
     page.keyboard.press("2")
     page.keyboard.press("s")
     assert page.locator(".keep").nth(1).get_attribute("aria-pressed") == "true"
-    page.get_by_role("button", name=f"Keep {RAIN} in the shortlist").click()
+    page.get_by_role("button", name=f"Keep: {RAIN}").click()
     assert page.locator("#kept strong").all_inner_texts() == ["Storm", RAIN]
-    page.set_input_files("#file", clip)
+    page.set_input_files("#file", film)
     assert page.locator("#kept strong").all_inner_texts() == ["Storm", RAIN]
     page.get_by_role("button", name="Remove Storm").click()
     assert page.locator("#kept strong").all_inner_texts() == [RAIN]
     assert len(json.loads(saved(page, page.locator("#kept-json"))[1])["sounds"]) == 1
 
 
-def test_filters_become_parameters(opened, engine, clip):
-    watched = opened(answers(engine))
+def test_filters_become_parameters(opened, sounds, film):
+    watched = opened(answers(sounds))
     page = watched.page
     page.locator("#filters summary").click()
     page.get_by_text(CC_BY, exact=True).click()
@@ -200,7 +202,7 @@ def test_filters_become_parameters(opened, engine, clip):
     page.get_by_label("Voice").select_option("instrumental")
     page.get_by_label("No sound twice").uncheck()
     assert page.locator("#filter-count").inner_text() == "5"
-    ask(page, clip, top_k=3)
+    ask(page, film, top_k=3)
     sent = parse_qs(urlsplit(watched.asked[0].url).query)
     assert sent == {"top_k": ["3"], "details": ["true"], "min_duration": ["10"], "max_tempo": ["120"], "voice": ["instrumental"],
                     "licence": [CC_BY], "diverse": ["false"]}
@@ -209,8 +211,8 @@ def test_filters_become_parameters(opened, engine, clip):
     assert "10 is more than 5" in page.locator(".status.bad").inner_text() and len(watched.asked) == 1
 
 
-def test_it_works_by_keyboard_alone(opened, engine, clip):
-    watched = opened(answers(engine))
+def test_it_works_by_keyboard_alone(opened, sounds, film):
+    watched = opened(answers(sounds))
     page, choosers = watched.page, []
     page.on("filechooser", lambda chooser: choosers.append(chooser))  # from now on; at the key press is too late
     page.keyboard.press("Tab")                                        # the link that skips to the results
@@ -220,7 +222,7 @@ def test_it_works_by_keyboard_alone(opened, engine, clip):
     page.keyboard.press("Space")
     until = time.monotonic() + 15
     while not choosers and time.monotonic() < until: page.wait_for_timeout(50)
-    choosers[0].set_files(clip)
+    choosers[0].set_files(film)
     wait_for(page, "video.readyState >= 2")
     tab_to(page, "#top-k")
     page.keyboard.press("Home")

@@ -1,6 +1,6 @@
 // The page of avmatch: choose a clip, ask, listen in step, take it with you.
 import { getSettings, recommend, render } from "./api.js";
-import { choiceOf, makeCard, markPlaying, showMessage } from "./card.js";
+import { choiceOf, makeCard, markPlaying, setLabel, showMessage } from "./card.js";
 import { find, instantiate, make, saveFile } from "./dom.js";
 import { save } from "./exports.js";
 import { chosenFilters, clearFilters, filterProblem } from "./filters.js";
@@ -213,7 +213,8 @@ player.addEventListener("change", () => {
   const { current, wanted } = player, playing = find("play");
   playing.classList.toggle("on", wanted);
   playing.setAttribute("aria-label", wanted ? "Pause" : "Play");
-  find("now").textContent = current ? `${current.place + 1} · ${titleOf(current.answer)}` : "Original sound";
+  const heard = current ? `${current.place + 1} · ${titleOf(current.answer)}` : "Original sound";
+  if (find("now").textContent !== heard) find("now").textContent = heard;   // it is read out on every change
   [...find("flips").children].forEach((button, i) => button.setAttribute("aria-pressed", String((state.choices[i - 1] ?? null) === current)));
   for (const choice of state.choices) {
     markPlaying(choice, { chosen: choice === current, playing: wanted });
@@ -239,12 +240,12 @@ function keep(choice) { mark(choice, toggleKept(choice, state.clip.name)); }
 
 // One video at a time: it is the same button that stops it.
 async function takeVideo(choice) {
-  const button = choice.card.querySelector(".action.video"), label = button.querySelector("span"), running = state.rendering;
+  const button = choice.card.querySelector(".action.video"), running = state.rendering;
   running?.abort();
   if (running?.choice === choice) return;
   const rendering = state.rendering = Object.assign(new AbortController(), { choice });
   button.setAttribute("aria-busy", "true");
-  label.textContent = "Stop";
+  setLabel(button, "Stop", `the video with ${titleOf(choice.answer)}`);
   const onProgress = share => showMessage(choice.card, share < 1 ? `Sending the clip: ${Math.round(100 * share)} %` : "Putting the sound under the clip …");
   onProgress(0);
   try {
@@ -256,7 +257,7 @@ async function takeVideo(choice) {
   } finally {
     if (state.rendering === rendering) state.rendering = null;
     button.removeAttribute("aria-busy");
-    label.textContent = "Video";
+    setLabel(button, "Video", `download with ${titleOf(choice.answer)}`);
   }
 }
 

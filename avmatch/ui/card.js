@@ -4,12 +4,13 @@ import { instantiate, make } from "./dom.js";
 import { MomentPicker } from "./waveform.js";
 import { clock, fileName, isWeb, sentence, termsOf, titleOf } from "./words.js";
 
+const AHEAD = 2;   // sounds that are fetched before anyone plays them; a browser has few connections to give
 const PARTS = { joint: "learned", words: "words", rhythm: "rhythm", hub: "too common" };
 
 // Everything the page knows of an answer. What the service does not tell is left out: the sound then begins at 0.
 export function choiceOf(answer, place, clipLength) {
   const { start = 0, length = null, loop = null } = answer.moment ?? {};
-  const sound = make("audio", { src: audioPath(answer.audio_id), preload: "metadata", loop: false });
+  const sound = make("audio", { src: audioPath(answer.audio_id), preload: place < AHEAD ? "metadata" : "none" });
   return { answer, place, sound, start, recommended: start, loop, length: clipLength || length || 15, duration: answer.duration ?? null, kept: false };
 }
 
@@ -29,18 +30,20 @@ export function makeCard(choice, on) {
   part(".moment").append(picker.node);
   showScore(part(".score"), answer);
   showMore(part, answer);
-  if (answer.picture_url) part(".thumb").append(pictureOf(answer.audio_id));
-  name(part(".pair"), `Play ${title} with the clip`);
-  name(part(".keep"), `Keep ${title} in the shortlist`);
-  name(part(".action.video"), `Download the video with ${title}`);
+  if (answer.picture_url) part(".thumb").append(pictureOf(answer.audio_id, answer.picture_url));
+  setLabel(part(".pair"), "Play with the clip", title);
+  setLabel(part(".keep"), "Keep", title);
+  setLabel(part(".action.video"), "Video", `download with ${title}`);
   part(".controls").append(soundButton(answer, title, part(".terms")));
   for (const [button, act] of [[".pair", on.pair], [".keep", on.keep], [".action.video", on.video]]) part(button).addEventListener("click", () => act(choice));
   card.append(sound);
   return card;
 }
 
-function name(button, words) {
-  button.setAttribute("aria-label", words);
+// A button says the same on each card; to those who do not see the card it says which sound it is about.
+export function setLabel(button, words, about) {
+  button.querySelector("span").textContent = words;
+  button.setAttribute("aria-label", `${words}: ${about}`);
   return button;
 }
 
@@ -50,8 +53,10 @@ function showScore(node, { score, good }) {
   node.before(make("span", { className: "weak", textContent: "weak match", hidden: good !== false }));
 }
 
-function pictureOf(id) {
-  const image = make("img", { src: picturePath(id), alt: "", loading: "lazy" });
+// Pictures come from this service only. Behind another name than it knows, its own addresses lead elsewhere.
+function pictureOf(id, url) {
+  const { origin, href } = new URL(url, location.href);
+  const image = make("img", { src: origin === location.origin ? href : picturePath(id), alt: "", loading: "lazy" });
   image.addEventListener("error", () => image.remove());
   return image;
 }
@@ -81,7 +86,7 @@ function showMore(part, answer) {
   part(".terms").id = `terms-${part(".rank").textContent}`;
   const source = isWeb(answer.link) ? make("a", { href: answer.link, textContent: "Source", target: "_blank", rel: "noopener noreferrer" }) : null;
   part(".credit").append(...[answer.attribution ? `Credit: ${sentence(answer.attribution)} ` : "", source].filter(Boolean));
-  const evidence = (answer.evidence ?? []).map(video => make("li", {}, video.picture_url ? pictureOf(video.video_id) : null, make("span", { textContent: video.title || video.video_id })));
+  const evidence = (answer.evidence ?? []).map(video => make("li", {}, video.picture_url ? pictureOf(video.video_id, video.picture_url) : null, make("span", { textContent: video.title || video.video_id })));
   part(".evidence").hidden = evidence.length === 0;
   part(".evidence ul").replaceChildren(...evidence);
 }
@@ -89,9 +94,9 @@ function showMore(part, answer) {
 // The sound alone is offered where its licence allows; elsewhere the button says why not.
 function soundButton(answer, title, terms) {
   const { audio, sentence: reason } = termsOf(answer), icon = document.querySelector("#card").content.querySelector(".action.video svg").cloneNode(true);
-  const label = make("span", { textContent: "Sound" });
-  if (audio) return name(make("a", { className: "action sound", href: audioPath(answer.audio_id), download: fileName(title) }, icon, label), `Download the sound ${title}`);
-  const button = name(make("button", { type: "button", className: "action sound", title: reason }, icon, label), `Download the sound ${title}`);
+  const about = `download ${title}`, parts = [icon, make("span")];
+  if (audio) return setLabel(make("a", { className: "action sound", href: audioPath(answer.audio_id), download: fileName(title) }, ...parts), "Sound", about);
+  const button = setLabel(make("button", { type: "button", className: "action sound", title: reason }, ...parts), "Sound", about);
   button.setAttribute("aria-disabled", "true");
   button.setAttribute("aria-describedby", terms.id);
   button.addEventListener("click", () => showMessage(button.closest(".card"), reason));
@@ -108,6 +113,5 @@ export function markPlaying(choice, { chosen, playing }) {
   const button = choice.card.querySelector(".pair"), on = chosen && playing;
   choice.card.classList.toggle("playing", chosen);
   button.setAttribute("aria-pressed", String(on));
-  button.querySelector("span").textContent = on ? "Pause" : "Play with the clip";
-  name(button, on ? `Pause ${titleOf(choice.answer)}` : `Play ${titleOf(choice.answer)} with the clip`);
+  setLabel(button, on ? "Pause" : "Play with the clip", titleOf(choice.answer));
 }

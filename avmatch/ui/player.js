@@ -4,8 +4,9 @@
 // which run a little slower or faster for a moment, as a jump of the sound would be heard. Large ones (a jump in
 // the clip, the seam of a loop) are taken back by a jump of the sound.
 
-const JUMP = 0.25, NOTICE = 0.03, CALM = 0.01, MOST = 0.1;   // s, s, s, change of speed
-const SETTLED = 150, LONGEST_DELAY = 0.2;                    // ms after a jump, s
+const FAR = 0.25, APART = 0.1, NOTICE = 0.03, CALM = 0.01;   // s; what is far apart jumps at once, what is apart not twice in a second
+const MOST = 0.1, LONGEST_DELAY = 0.2;                       // largest change of speed; s
+const SETTLED = 150, REST = 1000;                            // ms after a jump
 
 // Where a sound is when the clip is at `time`; both in seconds.
 export function soundTime({ start, loop }, time) {
@@ -28,7 +29,8 @@ export class Player extends EventTarget {
     this.hasPicture = false;  // whether the browser can show the clip
     this.gains = gainsOf(1);
     this.delay = 0;           // what a jump of the sound costs here (s), learned from each
-    this.placed = null;       // when the last jump was, until it is learned from
+    this.placed = 0;          // when the last jump was (ms)
+    this.learns = false;      // whether there is something to learn from it
     this.turn = 0;            // counts choices, so that an overtaken one gives up
     video.addEventListener("seeked", () => this.follow());
     video.addEventListener("timeupdate", () => this.step());   // also in a tab in the background, where no frames are drawn
@@ -119,13 +121,13 @@ export class Player extends EventTarget {
   place(choice) {
     const runs = this.hasPicture && !this.video.paused;
     choice.sound.currentTime = soundTime(choice, (this.hasPicture ? this.video.currentTime : 0) + (runs ? this.delay : 0));
-    this.placed = runs ? performance.now() : null;
+    Object.assign(this, { placed: performance.now(), learns: runs });
   }
 
   learnDelay(ahead) {
-    if (this.placed === null || performance.now() - this.placed < SETTLED) return;
-    if (Math.abs(ahead) < JUMP) this.delay = Math.max(0, Math.min(LONGEST_DELAY, this.delay + ahead / 2));
-    this.placed = null;
+    if (!this.learns || performance.now() - this.placed < SETTLED) return;
+    if (Math.abs(ahead) < FAR) this.delay = Math.max(0, Math.min(LONGEST_DELAY, this.delay + ahead / 2));
+    this.learns = false;
   }
 
   // Put the sound where the clip is.
@@ -158,7 +160,7 @@ export class Player extends EventTarget {
     this.hold(sound.readyState < 3);
     const ahead = soundTime(current, video.currentTime) - sound.currentTime;
     this.learnDelay(ahead);
-    if (Math.abs(ahead) > JUMP) this.place(current);
+    if (Math.abs(ahead) > (performance.now() - this.placed < REST ? FAR : APART)) this.place(current);
     else if (Math.abs(ahead) > NOTICE) video.playbackRate = 1 - Math.max(-MOST, Math.min(MOST, Math.round(ahead * 100) / 50));
     else if (Math.abs(ahead) < CALM) video.playbackRate = 1;
   }

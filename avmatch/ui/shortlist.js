@@ -1,4 +1,5 @@
 // The sounds that were kept, each as it was when it was kept: another moment later on is another entry.
+import { setLabel } from "./card.js";
 import { find, make } from "./dom.js";
 import { save } from "./exports.js";
 import { clock, titleOf } from "./words.js";
@@ -22,7 +23,7 @@ function show() {
 export function mark(choice, on) {
   const button = choice.card.querySelector(".keep");
   button.setAttribute("aria-pressed", String(on));
-  button.querySelector("span").textContent = on ? "Kept" : "Keep";
+  setLabel(button, on ? "Kept" : "Keep", titleOf(choice.answer));
 }
 
 function entryNode({ choice, clip }) {

@@ -45,7 +45,7 @@ export class MomentPicker {
       const { duration, peaks } = await getWaveform(this.choice.answer.audio_id, N);
       this.choice.duration = duration;
       this.wave.prepend(outline(peaks));
-    } catch { this.wave.classList.add("unknown"); }
+    } catch { this.wave.prepend(make("span", { className: "no-outline", textContent: "No outline for this sound" })); }
     this.show();
   }
 
