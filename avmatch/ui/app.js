@@ -130,11 +130,12 @@ async function ask() {
     const again = error.wait ? `Try again in ${counted(error.wait, "second")}` : "Try again";
     say(error.message, { bad: true, buttons: error.canRetry ? [[again, ask]] : [] });
   } finally { if (asking === state.asking) setBusy(""); }
-  showOnPhone();
+  showResults();
 }
 
-function showOnPhone() {
-  if (!matchMedia("(max-width: 860px)").matches) return;
+// The answer is brought into sight, on a phone and wherever one has scrolled past its beginning.
+function showResults() {
+  if (!matchMedia("(max-width: 860px)").matches && find("results").getBoundingClientRect().top >= 0) return;
   find("results").scrollIntoView({ behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
 }
 

@@ -28,7 +28,7 @@ export function makeCard(choice, on) {
   part(".why").hidden = !answer.reason;
   part(".facts").replaceChildren(...facts(answer));
   part(".moment").append(picker.node);
-  showScore(part(".score"), answer);
+  part(".score").append(answer.score.toFixed(2));
   showMore(part, answer);
   if (answer.picture_url) part(".thumb").append(pictureOf(answer.audio_id, answer.picture_url));
   setLabel(part(".pair"), "Play with the clip", title);
@@ -47,12 +47,6 @@ export function setLabel(button, words, about) {
   return button;
 }
 
-function showScore(node, { score, good }) {
-  node.replaceChildren(make("small", { textContent: "fit " }), score.toFixed(2));
-  node.title = "How well sound and picture fit, at most 1";
-  node.before(make("span", { className: "weak", textContent: "weak match", hidden: good !== false }));
-}
-
 // Pictures come from this service only. Behind another name than it knows, its own addresses lead elsewhere.
 function pictureOf(id, url) {
   const { origin, href } = new URL(url, location.href);
@@ -67,6 +61,7 @@ const why = ({ reason }) => /^(seen|heard): /.test(reason ?? "") ? reason : reas
 function facts(answer) {
   const terms = termsOf(answer), fact = (text, className = "") => make("li", { className, textContent: text });
   return [
+    answer.good === false ? fact("weak match", "badge closed") : null,
     fact(terms.badge, `badge ${terms.kind}`),
     answer.duration ? fact(clock(answer.duration)) : null,
     answer.tempo ? fact(`${Math.round(answer.tempo)} bpm`) : null,
