@@ -73,6 +73,7 @@ def test_sounds_play_in_step_from_their_moment_and_flip_by_key(answered, width, 
     page.keyboard.press("2")                                            # repeats from 0.5 s on once it is at 2.5 s
     wait_for(page, f"{SOUNDS}[0].paused && !{SOUNDS}[1].paused && !video.paused")
     assert statistics.median(differences(page, 1, "(1 + t < 2.5 ? 1 + t : 0.5 + (0.5 + t) % 2)")) < 0.08
+    wait_for(page, "document.querySelectorAll('.card')[1].getBoundingClientRect().top >= 0")
     page.keyboard.press("0")
     wait_for(page, f"!video.paused && !video.muted && video.volume === 1 && [...{SOUNDS}].every(sound => sound.paused)")
     assert page.get_by_role("button", name="Original sound").get_attribute("aria-pressed") == "true"

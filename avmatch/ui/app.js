@@ -10,8 +10,11 @@ import { mark, refreshKept, toggleKept } from "./shortlist.js";
 import { clock, counted, fileName, megabytes, titleOf } from "./words.js";
 
 const [form, file, video, cards, status] = ["ask", "file", "video", "cards", "status"].map(find);
-const player = new Player(video);
+const deck = find("deck"), player = new Player(video);
 const state = { clip: null, usable: false, url: "", maxBytes: Infinity, asking: null, rendering: null, choices: [] };
+
+const isNarrow = () => matchMedia("(max-width: 860px)").matches;
+const pace = () => matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth";
 
 // ---- what is going on
 
@@ -135,8 +138,7 @@ async function ask() {
 
 // The answer is brought into sight, on a phone and wherever one has scrolled past its beginning.
 function showResults() {
-  if (!matchMedia("(max-width: 860px)").matches && find("results").getBoundingClientRect().top >= 0) return;
-  find("results").scrollIntoView({ behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
+  if (isNarrow() || find("results").getBoundingClientRect().top < 0) find("results").scrollIntoView({ behavior: pace() });
 }
 
 function showAnswers(answers, filters) {
@@ -174,7 +176,9 @@ form.addEventListener("submit", event => {
 
 function flip(number) {
   const choice = number ? state.choices[number - 1] : null;
-  if (choice !== undefined && state.clip) player.choose(choice);
+  if (choice === undefined || !state.clip) return;
+  player.choose(choice);
+  if (choice && (!isNarrow() || deck.classList.contains("floating"))) choice.card.scrollIntoView({ block: "nearest", behavior: pace() });
 }
 
 function pair(choice) {
@@ -193,7 +197,7 @@ function showFlips() {
     const node = make("button", { type: "button", textContent: label, title });
     node.setAttribute("aria-label", title);
     node.setAttribute("aria-pressed", String(player.current === choice));
-    node.addEventListener("click", () => player.choose(choice));
+    node.addEventListener("click", () => flip(choice ? choice.place + 1 : 0));
     return node;
   };
   find("flips").replaceChildren(...(state.choices.length ? [button("Original", "Original sound", null)] : []),
@@ -266,9 +270,8 @@ for (const kind of ["csv", "json"]) find(`save-${kind}`).addEventListener("click
 
 // ---- on a phone, the player stays in sight
 
-const deck = find("deck");
 new IntersectionObserver(([entry]) => {
-  const floats = !entry.isIntersecting && state.choices.length > 0 && matchMedia("(max-width: 860px)").matches;
+  const floats = !entry.isIntersecting && state.choices.length > 0 && isNarrow();
   if (floats) find("clip").style.minHeight = `${find("clip").offsetHeight}px`;
   else find("clip").style.minHeight = "";
   deck.classList.toggle("floating", floats);

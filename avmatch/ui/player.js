@@ -6,7 +6,7 @@
 
 const FAR = 0.25, APART = 0.1, NOTICE = 0.03, CALM = 0.01;   // s; what is far apart jumps at once, what is apart not twice in a second
 const MOST = 0.1, LONGEST_DELAY = 0.2;                       // largest change of speed; s
-const SETTLED = 150, REST = 1000;                            // ms after a jump
+const SETTLED = 150, REST = 1000, PATIENCE = 200;            // ms after a jump; ms that the clip runs on without its sound
 
 // Where a sound is when the clip is at `time`; both in seconds.
 export function soundTime({ start, loop }, time) {
@@ -31,6 +31,7 @@ export class Player extends EventTarget {
     this.delay = 0;           // what a jump of the sound costs here (s), learned from each
     this.placed = 0;          // when the last jump was (ms)
     this.learns = false;      // whether there is something to learn from it
+    this.waits = null;        // since when the sound waits for its bytes (ms)
     this.turn = 0;            // counts choices, so that an overtaken one gives up
     video.addEventListener("seeked", () => this.follow());
     video.addEventListener("timeupdate", () => this.step());   // also in a tab in the background, where no frames are drawn
@@ -154,10 +155,10 @@ export class Player extends EventTarget {
     if (!this.wanted || !current) return;
     const { sound } = current;
     if (!this.hasPicture) return this.loopAlone(current);
-    if (video.seeking || sound.seeking) return;
-    if (!this.isHeard()) return sound.pause();
+    if (video.seeking) return;
+    if (!this.isHeard()) return this.hold(false), sound.pause();
     if (sound.paused) return void sound.play().catch(error => this.fail(error));
-    this.hold(sound.readyState < 3);
+    if (this.holds(sound)) return;
     const ahead = soundTime(current, video.currentTime) - sound.currentTime;
     this.learnDelay(ahead);
     if (Math.abs(ahead) > (performance.now() - this.placed < REST ? FAR : APART)) this.place(current);
@@ -165,10 +166,19 @@ export class Player extends EventTarget {
     else if (Math.abs(ahead) < CALM) video.playbackRate = 1;
   }
 
-  // While a sound waits for its bytes, the clip waits too.
-  hold(waits) {
-    if (waits && !this.video.paused) this.video.pause();
-    else if (!waits && this.video.paused) this.video.play().catch(error => this.fail(error));
+  // While a sound waits for its bytes, the clip waits too, if it takes long enough to be noticed.
+  holds(sound) {
+    const now = performance.now(), waits = sound.seeking || sound.readyState < 3;
+    this.waits = waits ? this.waits ?? now : null;
+    const holds = waits && now - this.waits > PATIENCE;
+    if (holds) this.learns = false;    // how long bytes take says nothing about the next jump
+    this.hold(holds);
+    return waits;
+  }
+
+  hold(on) {
+    if (on && !this.video.paused) this.video.pause();
+    else if (!on && this.video.paused) this.video.play().catch(error => this.fail(error));
   }
 
   // Without a picture the sound plays by itself.
