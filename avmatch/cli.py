@@ -69,7 +69,8 @@ def plan_run(
     stages: Sequence[Any],     # the stages asked for
 ) -> str:                      # a line for each stage, and the cost of a search
     "What a run would do, without doing it."
-    from avmatch.pipeline import is_current
+    from avmatch.pipeline import is_current, prepare_config
+    config = prepare_config(config)
     lines = [f"{s.number} {s.name}: {'unchanged' if is_current(s, config, workspace) else 'would run'}" for s in stages]
     if config.ingest.source != "youtube": return "\n".join(lines)
     from avmatch.quota import make_ledger, utc_now

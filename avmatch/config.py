@@ -183,9 +183,8 @@ class ServeConfig:
     max_top_k: int = 50               # most answers a request may ask for
     upload_timeout: float = 300.0     # longest time for an upload (s)
     upload_pause: float = 20.0        # longest pause within an upload (s)
-    max_uploads: int = 16             # uploads that arrive at the same time
     workers: int = 2                  # processes that decode clips
-    waiting: int = 8                  # clips that may wait for one of them; the next is sent away
+    waiting: int = 12                 # clips that may arrive or wait meanwhile; the next is sent away
     timeout: float = 60.0             # longest time for a clip in a worker (s)
     memory_mb: int = 2000             # most memory for a clip in a worker (MB)
     cache_size: int = 64              # clips whose features are remembered

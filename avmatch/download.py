@@ -91,8 +91,8 @@ class _Said:
     info = warning = error = debug
 
 # %% ../nbs/download.ipynb #bbd6d00a
-def _fetch(link: str, options: dict[str, Any], max_duration: float) -> dict[str, Any]:
-    "Download with yt-dlp: reason and message, both empty if all is well, and what was said on the way."
+def _fetch(link: str, options: dict[str, Any], max_duration: float, folder: str) -> dict[str, Any]:
+    "Download with yt-dlp and look at the file: reason and message, both empty if all is well, and what was said on the way."
     import yt_dlp
     log, check, opened = _Said(), lambda info, *, incomplete=False: refuse(info, max_duration=max_duration), False
     reason = message = ""
@@ -100,6 +100,7 @@ def _fetch(link: str, options: dict[str, Any], max_duration: float) -> dict[str,
         with yt_dlp.YoutubeDL(options | {"logger": log, "match_filter": check}) as downloader:
             opened = downloader.cookiejar is not None   # reads the cookies
             downloader.download([link])
+        _check_file(Path(folder))
     except MediaError as e: reason, message = e.reason, str(e)
     except Exception as e:   # also what its extractors raise by mistake
         message = " ".join(str(e).removeprefix("ERROR: ").split()) or type(e).__name__
@@ -142,7 +143,8 @@ def _ask_child(job: dict[str, Any], timeout: float) -> dict[str, Any]:
     try: return json.loads(answer)
     except ValueError:
         last = (complaint.strip().splitlines() or [""])[-1]
-        raise MediaError(f"the process of the download ended with {child.returncode}: {last}", reason="unknown") from None
+        fell_over = child.returncode < 0 and child.returncode != -getattr(signal, "SIGKILL", 9)   # by a signal of its own making
+        raise MediaError(f"the process of the download ended with {child.returncode}: {last}", reason="crashed" if fell_over else "unknown") from None
 
 # %% ../nbs/download.ipynb #42cd15e2
 def remove_rests(
@@ -173,28 +175,28 @@ _LOG = logging.getLogger("avmatch.download")
 _LOG.addHandler(logging.NullHandler())   # quiet, unless the program that uses us wants to hear it
 
 # %% ../nbs/download.ipynb #da10b5cc
-def _check_file(folder: Path) -> Path:
-    "The file that was made, if it has pictures and sound."
+def _check_file(folder: Path) -> None:
+    "Raise a MediaError if no file was made, or one without pictures or sound."
+    from avmatch.containers import HEADER
     from avmatch.media import probe
     path = folder / "video.mp4"
     if not path.exists():
         others = ", ".join(sorted(p.suffix for p in folder.glob("video.*"))) or "none"
         raise MediaError(f"no MP4 came of it, but {others}; see ingest.format", reason="no_format")
-    info = probe(path)
+    info = probe(path, limits=HEADER)
     if not info.has_audio: raise MediaError("no sound in the file", reason="no_audio")
     if not info.has_video: raise MediaError("no pictures in the file", reason="no_frames")
-    return path
 
 # %% ../nbs/download.ipynb #df0085b2
 def _check_answer(answer: dict[str, Any]) -> None:
     "Raise what went wrong in the child."
     reason, message = answer["reason"], answer["message"]
     if reason == "bad_options": raise ConfigError(f"ingest.ydl_opts: {message}")
+    too_large = next((line for line in answer["said"] if "max-filesize" in line), "")   # no error for yt-dlp, and no file
+    if reason == "no_format" and too_large: reason, message = "too_large", too_large
     if reason == "no_format":   # the likely cause is not in the message
         if not js_runtime().name: message += f"; {js_runtime().detail}: {js_runtime().remedy}"
         if not shutil.which("ffmpeg"): message += "; no ffmpeg to merge picture and sound"
-    too_large = next((line for line in answer["said"] if "max-filesize" in line), "")   # no error for yt-dlp
-    if not reason and too_large: reason, message = "too_large", too_large
     if reason: raise MediaError(message, reason=reason)
 
 # %% ../nbs/download.ipynb #5c9f83cf
@@ -207,11 +209,11 @@ def download(
     path, secrets = Path(path), find_secrets(read_ydl_opts(config.ydl_opts))
     try:
         with _workshop(path) as folder:
-            job = {"link": link, "options": download_options(config, folder), "max_duration": config.max_duration}
+            job = {"link": link, "options": download_options(config, folder), "max_duration": config.max_duration, "folder": str(folder)}
             answer = _ask_child(job, config.timeout)
             for line in answer["said"]: _LOG.debug("%s", redact(line, secrets))
             _check_answer(answer | {"message": redact(answer["message"], secrets)})
-            _check_file(folder).replace(path)
+            (folder / "video.mp4").replace(path)
     except (MediaError, OSError) as e:
         reason = e.reason if isinstance(e, MediaError) else classify(str(e), kind=error_names(e))
         raise MediaError(f"{redact(link, secrets)}: {redact(str(e), secrets)[:600]}", reason=reason) from None

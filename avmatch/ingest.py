@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from .config import AvmatchError, Config, ConfigError, IngestConfig, IngestError, MediaError
+from .download import classify, error_names, remove_rests
+from .extract import sweep
 from .failures import FAILURES, skip
 from .records import RECORD_FIELDS, check_record, make_record
 from .sources import place_file
-from .state import Item, State, content_hash, working
+from .state import Item, State, describe_file, working
 from .workspace import Workspace, save_counts, save_json
 
 # %% ../nbs/00_ingest.ipynb #179d5ff3
@@ -98,7 +100,7 @@ def admit(
 # %% ../nbs/00_ingest.ipynb #8aa59adb
 def _origin(record: dict[str, Any], config: IngestConfig) -> str:
     "A hash of all that decides whether a clip can be brought."
-    parts = [record["link"], record["file"], config.format, config.ydl_opts]
+    parts = [record["link"], record["file"], config.format, config.ydl_opts, config.max_duration]
     return sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 # %% ../nbs/00_ingest.ipynb #bfac7935
@@ -110,17 +112,10 @@ def is_settled(
     if item is None or item.state != "skipped" or item.inputs != inputs: return False
     return not FAILURES[item.reason].retry
 
-# %% ../nbs/00_ingest.ipynb #3a533875
-def _content(path: Path, item: Item | None) -> dict[str, Any]:
-    "Size, date and hash of a file; the hash is not computed again while the others are the same."
-    found = {"size": path.stat().st_size, "mtime_ns": path.stat().st_mtime_ns}
-    if item and found.items() <= item.result.items(): return item.result
-    return found | {"content_hash": content_hash(path)}
-
 # %% ../nbs/00_ingest.ipynb #1e486a0a
 def _finish(record: dict[str, Any], path: Path, before: Item | None, inputs: str, state: State) -> None:
     "Note that a clip is there; nothing is written if that is known."
-    result = _content(path, before)
+    result = describe_file(path, before.result if before else {})
     if before and before.state == "done" and (before.inputs, before.result) == (inputs, result): return
     state.finish(record["video_id"], "ingest", inputs=inputs, result=result)
 
@@ -140,9 +135,10 @@ def bring(
     try:
         source.fetch(record, path)
         check_record(record, max_duration=config.max_duration)   # its length may not have been known before
-    except MediaError as e:
-        state.skip(video_id, "ingest", e, inputs=inputs)
-        return e
+    except (MediaError, OSError) as e:   # OSError: a file that cannot be read, or a disk that is full
+        error = e if isinstance(e, MediaError) else MediaError(f"{record['file']}: {e}", reason=classify("", kind=error_names(e)))
+        state.skip(video_id, "ingest", error, inputs=inputs)
+        return error
     _finish(record, path, before, inputs, state)
     return None
 
@@ -193,7 +189,6 @@ def write_lists(
 # %% ../nbs/00_ingest.ipynb #52491abc
 def _settle(records: list[dict[str, Any]], refused: list[dict[str, str]], state: State, config: IngestConfig) -> list[dict[str, Any]]:
     "Tell the state what a source has; the records of the clips that have their turn now."
-    state.keep_only([entry["video_id"] for entry in (*records, *refused)], "ingest")
     for entry in refused: state.skip(entry["video_id"], "ingest", MediaError(entry["detail"], reason=entry["reason"]))
     wanted = admit(records, state, max_duration=config.max_duration)
     state.add([r["video_id"] for r in wanted], "ingest")
@@ -209,10 +204,13 @@ def collect(
     "Bring the clips of a source into the workspace."
     there = {i.video_id for i in state.items("ingest", "done")}
     records, refused = source.records()
+    named = {entry["video_id"] for entry in (*records, *refused)}
+    if source.stopped: records = [*records, *(r for i, r in state.records().items() if i in there - named)]
+    else: state.keep_only(named, "ingest")
     wanted = _settle(records, refused, state, config)
     try: stopped = bring_all(wanted, source, workspace, state, config) or source.stopped
     finally:
-        state.save_records(records)   # with the lengths that were not known before
+        state.save_records(reversed(records))   # with the lengths that were not known before; of two with one id the first stays
         n_clips, reasons = write_lists(records, workspace, state)
     if stopped: raise stopped
     if not n_clips: raise IngestError(f"none of {sum(reasons.values())} clips can be used: {_in_words(reasons)}; see {workspace.ingest_skipped}")
@@ -230,9 +228,9 @@ def run_ingest(
     workspace: Workspace,      # where the clips and what is known of them go
 ) -> dict[str, Any]:           # counts: clips, new, skipped, reasons
     "Stage 00: bring clips and what is known of them into the workspace."
-    from avmatch.download import remove_rests
     with working(workspace, "ingest") as state:
-        remove_rests(workspace.videos)   # of a run that was killed
+        remove_rests(workspace.videos)   # of downloads that were killed
+        sweep(workspace.videos)          # of copies that were
         counts = collect(make_source(config.ingest, workspace, state), workspace, state, config.ingest)
         save_counts(workspace, "ingest", counts)
     return counts

@@ -7,6 +7,7 @@ __all__ = ['write_video', 'turn', 'MediaInfo', 'probe', 'read_frames', 'read_aud
            'read_wav']
 
 # %% ../nbs/media.ipynb #168d2ee6
+import io
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from av.video.reformatter import VideoReformatter
 
 from .config import MediaError
 from .containers import CONTAINERS, Limits, check_limit, sniff
+from .workspace import write_atomic
 
 # %% ../nbs/media.ipynb #d9fe0f51
 @contextmanager
@@ -327,8 +329,8 @@ def write_wav(
 ) -> None:
     "Write a mono WAV file of 16-bit samples."
     import soundfile
-    with _finished(path) as partial:
-        soundfile.write(partial, np.clip(y, -1, 1), sr, format="WAV", subtype="PCM_16")
+    soundfile.write(content := io.BytesIO(), np.clip(y, -1, 1), sr, format="WAV", subtype="PCM_16")
+    write_atomic(path, content.getvalue())
 
 # %% ../nbs/media.ipynb #ba88f29c
 def read_wav(

@@ -87,12 +87,6 @@ class Pacer:
         self.n_here += 1
         return waited
 
-    def eta(self, done: int, total: int) -> str:
-        "How far it has come, and how long it will take."
-        now = self.clock()
-        each = _seconds(self.begun, now) / max(1, self.n_here)
-        return progress(done, total, seconds_left(total - done, list(self.started), now, per_hour=self.per_hour, seconds_each=each))
-
 # %% ../nbs/pacing.ipynb #27b7f2f6
 MAX_PAUSE = 3600.0   # longest pause (s): YouTube refuses a session for up to an hour
 
@@ -171,7 +165,7 @@ class Downloader:
         sleep: Callable[[float], Any] = time.sleep,                 # waits so many seconds
         clock: Callable[[], datetime] = _clock,                     # the time, aware
     ):
-        self.config, self.fetch = config, fetch
+        self.config, self.state, self.fetch = config, state, fetch
         self.pacer = Pacer(config.per_hour, recent_starts(state, clock()), sleep=sleep, clock=clock)
         self.breaker = CircuitBreaker(pause=config.pause, max_pauses=config.max_pauses, sleep=sleep, clock=clock)
 
@@ -183,11 +177,19 @@ class Downloader:
             try: return self._try(link, path)
             except MediaError as e:
                 if e.reason not in RATE_REASONS: raise
+                self._note(paused_until=self.breaker.until.isoformat(), reason=e.reason)
                 logging.getLogger("avmatch").warning("%s: pausing until %s UTC (%s)", e.reason, f"{self.breaker.until:%H:%M}", e)
 
     def _try(self, link: str, path: Path) -> None:
+        reason = ""
         try: self.fetch(link, path, self.config)
         except MediaError as e:
-            self.breaker.record(e.reason)
+            reason = e.reason
             raise
-        self.breaker.record()
+        finally:
+            self.breaker.record(reason)
+            self._note()
+
+    def _note(self, **more: Any) -> None:
+        each = _seconds(self.pacer.begun, self.pacer.clock()) / max(1, self.pacer.n_here)
+        self.state.write_cursor("downloads", {"per_hour": self.pacer.per_hour, "seconds_each": round(each, 2), **more})

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STAGES', 'Stage', 'notebooks_folder', 'select_stages', 'fingerprint', 'load_run', 'product', 'is_waiting',
-           'is_current', 'pipeline_cells', 'StageError', 'execute', 'run_pipeline']
+           'is_current', 'pipeline_cells', 'StageError', 'execute', 'run_pipeline', 'prepare_config']
 
 # %% ../nbs/pipeline.ipynb #eecbd25f
 import hashlib
@@ -12,10 +12,11 @@ import json
 import platform
 import re
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from .config import ArtifactError, AvmatchError, Config, ConfigError, config_dic
 from .failures import FAILURES
 from .state import content_hash, open_state
 from .workspace import Workspace, load_counts, load_json, save_json
+from .ydl_options import conceal, read_ydl_opts
 
 # %% ../nbs/pipeline.ipynb #ba858191
 @dataclass(frozen=True)
@@ -169,7 +171,13 @@ def is_current(
     record = load_run(workspace)["stages"].get(stage.name, {})
     there = all(getattr(workspace, name).exists() for name in stage.writes)
     same = record.get("fingerprint") == fingerprint(stage, config) and record.get("found") == _found(stage, workspace)
-    return record.get("status") == "done" and there and same and not is_waiting(stage, workspace)
+    untouched = record.get("made") == product(stage, workspace) and not (stage.name == "ingest" and _is_old(record, config))
+    return record.get("status") == "done" and there and same and untouched and not is_waiting(stage, workspace)
+
+def _is_old(record: dict[str, Any], config: Config) -> bool:
+    "Whether what was found on YouTube is to be asked for again."
+    if not config.ingest.max_age or config.ingest.source != "youtube": return False
+    return datetime.now(timezone.utc) - datetime.fromisoformat(record["finished_at"]) > timedelta(days=config.ingest.max_age)
 
 # %% ../nbs/pipeline.ipynb #f4a6a34c
 def pipeline_cells(
@@ -184,6 +192,14 @@ def pipeline_cells(
 class StageError(AvmatchError):
     "A stage that failed; the message is the failing cell's own error."
 
+# %% ../nbs/pipeline.ipynb #2a6a6ff5
+def _local_kernel(sockets: str) -> type:
+    "A manager of kernels whose sockets lie in a folder."
+    from jupyter_client.manager import AsyncKernelManager
+    class LocalKernel(AsyncKernelManager):
+        def __init__(self, *args: Any, **kwargs: Any): super().__init__(*args, **{**kwargs, "transport": "ipc", "ip": f"{sockets}/kernel"})
+    return LocalKernel
+
 # %% ../nbs/pipeline.ipynb #ade1c2f1
 def execute(
     source: Path,                 # the notebook to run
@@ -193,17 +209,14 @@ def execute(
     "Run a notebook in a fresh kernel and keep it as a report, also if it fails."
     import nbformat
     import papermill
-    from jupyter_client.manager import AsyncKernelManager
-
-    class LocalKernel(AsyncKernelManager):
-        def __init__(self, *args: Any, **kwargs: Any): super().__init__(*args, **{**kwargs, "transport": "ipc"})
     report.parent.mkdir(parents=True, exist_ok=True)
     notebook = pipeline_cells(nbformat.read(source, as_version=4))
-    try:
-        papermill.execute_notebook(notebook, str(report), parameters=parameters, cwd=str(source.parent), kernel_name="python3",
-                                   kernel_manager_class=LocalKernel, progress_bar=sys.stderr.isatty(), log_output=False)
-    except papermill.PapermillExecutionError as e:
-        raise StageError(f"{source.stem}: {e.ename}: {e.evalue} (whole report: {report})") from e
+    with tempfile.TemporaryDirectory(prefix="avmatch-") as sockets:
+        try:
+            papermill.execute_notebook(notebook, str(report), parameters=parameters, cwd=str(source.parent), kernel_name="python3",
+                                       kernel_manager_class=_local_kernel(sockets), progress_bar=sys.stderr.isatty(), log_output=False)
+        except papermill.PapermillExecutionError as e:
+            raise StageError(f"{source.stem}: {e.ename}: {e.evalue} (whole report: {report})") from e
 
 # %% ../nbs/pipeline.ipynb #e2e158f3
 def run_pipeline(
@@ -215,7 +228,7 @@ def run_pipeline(
     say: Callable[[str], None] = print,      # told a line a stage
 ) -> dict[str, Any]:                         # the record, as in run.json
     "Execute the notebooks in order; what has not changed is skipped."
-    config = _absolute_paths(config)
+    config = prepare_config(config)
     for stage in stages:
         if not force and is_current(stage, config, workspace):
             say(f"{stage.number} {stage.name}: unchanged, skipped")
@@ -227,7 +240,7 @@ def run_pipeline(
         try:
             execute(notebooks_folder() / stage.notebook, workspace.reports / stage.notebook,
                     {"workspace": str(workspace.root), "config": config_dict(config)})
-            record |= {"status": "done", "counts": load_counts(workspace, stage.name)}
+            record |= {"status": "done", "made": product(stage, workspace), "counts": load_counts(workspace, stage.name)}
         except Exception as e:
             record["error"] = str(e)
             raise
@@ -264,8 +277,13 @@ def _remember(workspace: Workspace, config: Config, stage: Stage, record: dict[s
     save_json(workspace.run, run | {"config": config_dict(config), "versions": _versions(), "stages": ordered})
 
 # %% ../nbs/pipeline.ipynb #3f6587e4
-def _absolute_paths(config: Config) -> Config:
-    "The config with the user's paths made absolute."
-    full = lambda path: str(Path(path).absolute()) if path else ""
+def prepare_config(
+    config: Config,   # as the user gave it
+) -> Config:          # as it is handed to the stages, and written down
+    "A config with the user's paths made absolute and the secrets of yt-dlp's options concealed."
+    full = lambda path: str(Path(path).expanduser().absolute()) if path else ""
     ingest = replace(config.ingest, **{name: full(getattr(config.ingest, name)) for name in ("videos", "metadata", "table")})
+    own = read_ydl_opts(ingest.ydl_opts)
+    files = {name: full(own[name]) for name in ("cookiefile", "client_certificate", "client_certificate_key") if own.get(name)}
+    ingest = replace(ingest, ydl_opts=conceal(json.dumps(own | files) if files else ingest.ydl_opts))
     return replace(config, ingest=ingest, video_features=replace(config.video_features, weights=full(config.video_features.weights)))

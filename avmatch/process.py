@@ -13,20 +13,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 import av
 
 import avmatch
 from .config import ArtifactError, Config, MediaError, ProcessConfig
-from .extract import Job, discard, extract_clip
+from .extract import Job, discard, extract_clip, sweep
 from .failures import FAILURES, skip
 from .fingerprint import Fingerprint, Place, SoundIndex, fingerprint, load_index, place_sounds, save_index
 from .media import read_wav
 from .records import load_metadata
 from .sequences import is_newer
-from .state import Item, State, content_hash, working
+from .state import Item, State, describe_file, working
 from .workers import Workers
 from .workspace import Workspace, save_counts, save_json
 
@@ -40,12 +39,6 @@ def engagement_score(
     if views is None or likes is None or comments is None: return None
     return 0.4 * math.log(views + 1) + 0.4 * likes / (views + 1) + 0.2 * comments / (views + 1)
 
-# %% ../nbs/01_process.ipynb #9dc36aab
-def _content(video: Path, item: Item | None) -> dict[str, Any]:
-    "Size and date of a file, and the hash of its content; read only if size or date have changed."
-    stamp, known = [video.stat().st_size, video.stat().st_mtime_ns], item.result if item else {}
-    return {"stamp": stamp, "sha256": known["sha256"] if known.get("stamp") == stamp else content_hash(video)}
-
 # %% ../nbs/01_process.ipynb #7ca10b9d
 _NOT_SEEN = ("workers", "group_sounds", "timeout", "memory_mb")
 
@@ -57,7 +50,7 @@ def _settings(config: ProcessConfig) -> dict[str, Any]:
 def _inputs(content: dict[str, Any], config: ProcessConfig) -> str:
     "What the result of a clip depends on, in one word."
     versions = {"av": av.__version__, "avmatch": avmatch.__version__}
-    return sha256(json.dumps([content["sha256"], _settings(config), versions], sort_keys=True).encode()).hexdigest()[:16]
+    return sha256(json.dumps([content["content_hash"], _settings(config), versions], sort_keys=True).encode()).hexdigest()[:16]
 
 # %% ../nbs/01_process.ipynb #198dde24
 def _is_settled(item: Item | None, inputs: str, job: Job) -> bool:
@@ -92,7 +85,8 @@ def _next_turn(record: dict[str, Any], config: ProcessConfig, state: State, work
         state.skip(video_id, "process", MediaError(f"{job.video.name} is not there; `avmatch run --only ingest` brings it", reason="missing"))
         return None
     item = state.get(video_id, "process")
-    content = _content(job.video, item)
+    brought = state.get(video_id, "ingest")
+    content = describe_file(job.video, *(known.result for known in (item, brought) if known))
     turn = _Turn(video_id, job, _inputs(content, config), content)
     if _is_settled(item, turn.inputs, job): return None
     state.start(video_id, "process")
@@ -126,10 +120,15 @@ def process_clips(
                 under_way.append(turn)
                 yield turn.job
     n_turns = 0
-    with Workers(config.workers, timeout=config.timeout, memory_mb=config.memory_mb) as workers:
-        for outcome in workers.map(extract_clip, jobs()):
-            _note(under_way.popleft(), outcome, state)
-            n_turns += 1
+    sweep(workspace.frames, workspace.audio)   # what a run that was killed has left
+    try:
+        with Workers(config.workers, timeout=config.timeout, memory_mb=config.memory_mb) as workers:
+            for outcome in workers.map(extract_clip, jobs()):
+                _note(under_way.popleft(), outcome, state)
+                n_turns += 1
+    except OSError as e:   # of the disk, not of a clip: the next one would meet it too
+        raise ArtifactError(f"{workspace.root} cannot be written to ({e.strerror or e}); free some space and run again") from e
+    finally: sweep(workspace.frames, workspace.audio)   # what lost workers have left
     return n_turns
 
 # %% ../nbs/01_process.ipynb #7b58dcd3
@@ -137,7 +136,7 @@ PASSED_ON = ("channel_id", "duration", "title", "views", "likes", "comments", "p
              "link", "licence", "attribution", "artist", "source", "schema_version")
 
 # %% ../nbs/01_process.ipynb #fe170ba1
-def _entry(record: dict[str, Any], num_frames: int, workspace: Workspace) -> dict[str, Any]:
+def _entry(record: dict[str, Any], found: dict[str, Any], workspace: Workspace) -> dict[str, Any]:
     "What the manifest says of a clip."
     video_id = record["video_id"]
     return {
@@ -145,10 +144,10 @@ def _entry(record: dict[str, Any], num_frames: int, workspace: Workspace) -> dic
         "video_path": workspace.relative(workspace.videos / (record.get("file") or f"{video_id}.mp4")),
         "frames_dir": workspace.relative(workspace.frames / video_id),
         "audio_path": workspace.relative(workspace.audio / f"{video_id}.wav"),
-        "num_frames": num_frames,
+        "num_frames": found["num_frames"],
         "engagement": engagement_score(record.get("views"), record.get("likes"), record.get("comments")),
         "track_id": record.get("track_id") or video_id,
-    } | {field: record.get(field) for field in PASSED_ON}
+    } | {field: record.get(field) for field in PASSED_ON} | {"duration": record.get("duration") or found["seconds"]}
 
 # %% ../nbs/01_process.ipynb #503439fc
 def list_clips(
@@ -161,7 +160,7 @@ def list_clips(
     items = {item.video_id: item for item in state.items("process")}
     known = {r["video_id"]: r for r in records}
     settled = [(known[i], items[i]) for i in sorted(known) if i in items]
-    entries = [_entry(record, item.result["num_frames"], workspace) for record, item in settled if item.state == "done"]
+    entries = [_entry(record, item.result, workspace) for record, item in settled if item.state == "done"]
     return entries, [skip(item.video_id, MediaError(item.detail, item.reason)) for _, item in settled if item.state == "skipped"]
 
 # %% ../nbs/01_process.ipynb #9266cb07
@@ -221,6 +220,13 @@ def group_sounds(
     with ThreadPoolExecutor(max(1, workers)) as pool: sounds = list(pool.map(lambda entry: _fingerprint(entry, workspace), entries))
     return merge_tracks(entries, place_sounds(sounds), named=named)
 
+# %% ../nbs/01_process.ipynb #8b2fd7d2
+def _grouped(entries: list[dict[str, Any]], records: Iterable[dict[str, Any]], config: ProcessConfig, workspace: Workspace) -> list[dict[str, Any]]:
+    "The entries, with a track for each sound if that is wanted."
+    if not config.group_sounds: return entries
+    named = {r["video_id"]: r.get("track_id") for r in records}
+    return group_sounds(entries, named=named, workspace=workspace, workers=config.workers)
+
 # %% ../nbs/01_process.ipynb #4f30925f
 def run_process(
     config: Config,            # all settings; those of process are used
@@ -232,14 +238,12 @@ def run_process(
         state.keep_only([r["video_id"] for r in records], "process")
         state.add([r["video_id"] for r in records], "process")
         process_clips(records, config.process, state=state, workspace=workspace)
-        entries, skipped = list_clips(records, state=state, workspace=workspace)
-    found, reasons, by_sound = entries, dict(Counter(s["reason"] for s in skipped)), {"group_sounds": config.process.group_sounds}
-    if config.process.group_sounds:
-        named = {r["video_id"]: r.get("track_id") for r in records}
-        entries = group_sounds(entries, named=named, workspace=workspace, workers=config.process.workers)
-    save_json(workspace.process_skipped, skipped)
-    save_json(workspace.manifest.with_name("meta.json"), {"schema_version": 1, "settings": _settings(config.process) | by_sound})
-    save_json(workspace.manifest, entries)
+        found, skipped = list_clips(records, state=state, workspace=workspace)
+        entries, reasons = _grouped(found, records, config.process, workspace), dict(Counter(s["reason"] for s in skipped))
+        by_sound = {"group_sounds": config.process.group_sounds}
+        save_json(workspace.process_skipped, skipped)
+        save_json(workspace.manifest.with_name("meta.json"), {"schema_version": 1, "settings": _settings(config.process) | by_sound})
+        save_json(workspace.manifest, entries)
     if not entries: raise ArtifactError(f"none of {len(records)} clips can be used ({reasons}); {workspace.process_skipped} says why")
     counts = {"clips": len(entries), "frames": sum(e["num_frames"] for e in entries), "skipped": len(skipped), "reasons": reasons}
     if config.process.group_sounds:

@@ -6,6 +6,7 @@
 __all__ = ['LOST', 'Order', 'Decoded', 'decode_clip', 'ClipEncoder', 'run_in_worker', 'Places', 'Batcher', 'Memory', 'Queries']
 
 # %% ../nbs/queries.ipynb #bf4af1db
+import os
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -163,13 +164,20 @@ LOST = {
 }
 
 # %% ../nbs/queries.ipynb #99c657f9
+def _politely(task: tuple[Any, Any]) -> Any:
+    "Call a function at a lower priority: the process that serves goes first."
+    function, item = task
+    if hasattr(os, "setpriority"): os.setpriority(os.PRIO_PROCESS, 0, 10)
+    return function(item)
+
+# %% ../nbs/queries.ipynb #13846f8e
 def run_in_worker(
     workers: Workers,    # processes
     function: Any,       # of a module
     item: Any,           # its argument
 ) -> Any:                # its result
     "Call a function in a worker; whatever the item is to blame for becomes a refusal."
-    try: return workers.run(function, item)
+    try: return workers.run(_politely, (function, item))
     except MediaError as e: raise refusal_of(MediaError(LOST.get(e.reason, str(e)).format(timeout=workers.timeout), e.reason)) from e
     except RuntimeError as e:
         if workers._closed: raise Refusal(503, "closing", "The service is about to end. Try again in a moment.", retry_after=5) from e
@@ -187,15 +195,11 @@ class Places:
     ):
         self.n, self.what, self.retry_after, self.taken = n, what, retry_after, 0
 
-    def check(self) -> None:
-        "Refuse if there is no place."
-        if self.taken < self.n: return
-        raise Refusal(503, "busy", f"Too many {self.what} at a time. Try again in a few seconds.", retry_after=self.retry_after)
-
     @contextmanager
     def take(self) -> Iterator[None]:
         "Hold a place for a block."
-        self.check()
+        if self.taken >= self.n:
+            raise Refusal(503, "busy", f"Too many {self.what} at a time. Try again in a few seconds.", retry_after=self.retry_after)
         self.taken += 1
         try: yield
         finally: self.taken -= 1
@@ -268,7 +272,6 @@ class Queries:
     ):
         import anyio
         self.encoder, self.metrics, self.memory = encoder, metrics, Memory(serve.cache_size)
-        self.uploads = Places(serve.max_uploads, what="uploads")
         self.places = Places(serve.workers + serve.waiting, what="clips")
         self.limiter, self.encode = anyio.CapacityLimiter(max(1, serve.workers)), Batcher(encoder.encode)
         if metrics: metrics.clips.set_function(lambda: self.places.taken)

@@ -7,6 +7,7 @@ __all__ = ['SCHEMA_VERSION', 'FIELD_TYPES', 'RECORD_FIELDS', 'make_record', 'saf
            'load_metadata']
 
 # %% ../nbs/records.ipynb #86b85fcb
+import json
 import math
 import re
 from typing import Any
@@ -46,10 +47,14 @@ def validate_record(
     if not isinstance(record, dict): raise ArtifactError(f"{record!r} is not a record: expected an object with a field for each thing known")
     video_id = record.get("video_id")
     if not isinstance(video_id, str) or safe_id(video_id) != video_id: raise ArtifactError(f"video_id {video_id!r}: expected letters, digits, _ - .")
-    if (version := record.get("schema_version") or 1) > SCHEMA_VERSION:
+    _check_value(video_id, "schema_version", version := record.get("schema_version"), int)
+    if (version or 1) > SCHEMA_VERSION:
         raise ArtifactError(f"record {video_id} has schema_version {version}, {SCHEMA_VERSION} at most is understood; use a newer avmatch")
     for name, kinds in FIELD_TYPES.items(): _check_value(video_id, name, record.get(name), kinds)
-    return make_record(video_id, **{k: v for k, v in record.items() if k in FIELD_TYPES and k not in ("video_id", "schema_version")})
+    known = {k: v for k, v in record.items() if k in FIELD_TYPES and k not in ("video_id", "schema_version")}
+    try: json.dumps(known, ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError) as e: raise ArtifactError(f"record {video_id} holds what a JSON file cannot: {e}") from None
+    return make_record(video_id, **known)
 
 # %% ../nbs/records.ipynb #9b2f6c85
 def _check_value(video_id: str, name: str, value: Any, kinds: type | tuple[type, ...]) -> None:

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
-from .answers import Answer, DetailedAnswer, Health, Problem, Ready, Settings, TrackDetails, TrackPage, Version, Waveform
-from .answers import add_error_handlers, answer_of, track_details
+from .replies import Answer, DetailedAnswer, Health, Problem, Ready, Settings, TrackDetails, TrackPage, Version, Waveform
+from .replies import add_error_handlers, answer_of, track_details
 from .config import Config, ConfigError, load_config
 from .containers import limits_of
 from .guard import HEADERS, AddHeaders, Gate, Metrics, Watch, check_exposure, log_json, read_token
@@ -62,8 +62,7 @@ def _make_service(config: Config, workspace: Workspace | str | Path, engine: Eng
 @asynccontextmanager
 async def _uploaded(service: Service, request: Any) -> AsyncIterator[tuple[Path, str]]:
     "The file of a request and its hash, for as long as the block lasts."
-    service.queries.places.check()
-    with service.queries.uploads.take(), upload_folder() as path:
+    with service.queries.places.take(), upload_folder() as path:
         digest = await receive_upload(request, path, service.config.serve)
         check_type(path)
         yield path, digest
@@ -88,9 +87,8 @@ def _add_recommend(app: Any, service: Service) -> None:
                         details: bool = Query(False, description="with reason, parts of the score, title, track, source and licence of each")):
         "The sounds that fit a video, best first."
         async with _uploaded(service, request) as (path, digest):
-            with service.queries.places.take():
-                features = await service.queries.features(path, digest)
-                found = await run_sync(partial(service.engine.recommend, features, top_k))
+            features = await service.queries.features(path, digest)
+            found = await run_sync(partial(service.engine.recommend, features, top_k))
         return [answer_of(r, str(request.base_url), details=details) for r in found]
 
 # %% ../nbs/09_serve.ipynb #c88729a2
@@ -136,7 +134,7 @@ def _add_render(app: Any, service: Service) -> None:
         async with AsyncExitStack() as held:
             path, _ = await held.enter_async_context(_uploaded(service, request))
             order = RenderOrder(str(path), track.audio_path, str(path.with_name("rendered.mp4")), mix, limits_of(service.config.process))
-            with service.queries.places.take(): await service.queries.work(run_in_worker, service.queries.encoder.workers, render_order, order)
+            await service.queries.work(run_in_worker, service.queries.encoder.workers, render_order, order)
             name = re.sub(r"[^\w -]", "", track.title or audio_id)[:60] + ".mp4"
             return _held_file(Path(order.path), held.pop_all(), seconds=service.config.serve.upload_timeout, name=name)
 

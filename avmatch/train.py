@@ -28,6 +28,7 @@ from .matcher import Matcher, Space, matcher_state, restore_matcher
 from .seed_recipe import fit_seed
 from .sequences import load_meta, skipped_ids
 from .splits import check_overlap, load_hashes, near_duplicates, split_clips, warm_split
+from .state import working
 from .video_features import load_video_sequences
 from .workspace import Workspace, load_json, load_manifest, save_counts, save_json, write_atomic
 
@@ -249,13 +250,14 @@ def run_train(
     "Split the clips, fit a matcher, and keep it."
     lost = skipped_ids(workspace.audio_features) | skipped_ids(workspace.video_features)
     entries = [e for e in load_manifest(workspace) if e["video_id"] not in lost]
-    split, clips = plan_split(workspace, entries, config), load_clips(workspace, entries)
-    inputs = _inputs_digest(clips, split, config)
-    if not _is_current(workspace, inputs):
-        row = {e["video_id"]: i for i, e in enumerate(entries)}
-        train, val = (clips.take([row[i] for i in split[name]]) for name in ("train", "val"))
-        look_alikes = [tuple(pair) for pair in split["look_alikes"]]
-        folder = str(workspace.checkpoint.parent)
-        fitted = fit_clips(train, val, config, look_alikes=look_alikes, folder=folder, say=print)
-        _save_all(workspace, config, fitted, split=split, inputs=inputs)
+    with working(workspace):   # so that no clip is purged meanwhile
+        split, clips = plan_split(workspace, entries, config), load_clips(workspace, entries)
+        inputs = _inputs_digest(clips, split, config)
+        if not _is_current(workspace, inputs):
+            row = {e["video_id"]: i for i, e in enumerate(entries)}
+            train, val = (clips.take([row[i] for i in split[name]]) for name in ("train", "val"))
+            look_alikes = [tuple(pair) for pair in split["look_alikes"]]
+            folder = str(workspace.checkpoint.parent)
+            fitted = fit_clips(train, val, config, look_alikes=look_alikes, folder=folder, say=print)
+            _save_all(workspace, config, fitted, split=split, inputs=inputs)
     return load_json(workspace.reports / "train.json", command="avmatch run --only train --force")

@@ -180,11 +180,19 @@ def upload_folder() -> Iterator[Path]:
 # %% ../nbs/uploads.ipynb #6c70494e
 def sweep_uploads() -> int:
     "Remove what services that were killed left behind; how many folders."
-    import psutil
-    folders = [p for p in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*") if (found := re.match(rf"{_PREFIX}(\d+)-", p.name))
-               and not psutil.pid_exists(int(found[1]))]
-    for folder in folders: shutil.rmtree(folder, ignore_errors=True)
-    return len(folders)
+    named = {p: re.match(rf"{_PREFIX}(\d+)-", p.name) for p in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*")}
+    orphans = [p for p, found in named.items() if found and not _is_alive(int(found[1]))]
+    for folder in orphans: shutil.rmtree(folder, ignore_errors=True)
+    return len(orphans)
+
+# %% ../nbs/uploads.ipynb #434279a1
+def _is_alive(pid: int) -> bool:
+    "Whether there is a process of that number; where one cannot ask without harm, yes."
+    if os.name != "posix": return True
+    try: os.kill(pid, 0)   # the signal 0 is none: it only asks
+    except ProcessLookupError: return False
+    except (PermissionError, OverflowError): pass
+    return True
 
 # %% ../nbs/uploads.ipynb #fcbfdef7
 def check_type(

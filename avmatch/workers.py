@@ -188,7 +188,7 @@ def _run(workers: Workers, function: Callable, item: Any, timeout: float) -> Any
     worker = workers._places.get()
     try:
         if workers._closed: raise RuntimeError("these workers were closed; make new ones")
-        if worker and worker.n_items >= workers.max_items: worker = _dropped(workers, worker)
+        if worker and (worker.n_items >= workers.max_items or worker.process.poll() is not None): worker = _dropped(workers, worker)
         worker = worker or _started(workers)
         worker.n_items += 1
         ok, value = _ask(worker, (function, item), timeout)

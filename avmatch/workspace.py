@@ -7,6 +7,7 @@ __all__ = ['MANIFEST_FIELDS', 'DEMO_CHANGES', 'Workspace', 'write_atomic', 'save
            'load_manifest', 'save_counts', 'load_counts', 'demo_workspace']
 
 # %% ../nbs/workspace.ipynb #e464db43
+import errno
 import json
 import os
 from collections.abc import Iterable
@@ -51,6 +52,9 @@ class Workspace:
         "Where a path written by `relative` is now, also after the workspace moved or was renamed."
         return self.root.joinpath(*Path(path).parts[1:])
 
+# %% ../nbs/workspace.ipynb #a3306533
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)   # a full disk, a used-up share of it, a file beyond the limit
+
 # %% ../nbs/workspace.ipynb #f1312014
 def write_atomic(
     path: str | Path,   # the file to write; its folder is made
@@ -58,11 +62,14 @@ def write_atomic(
 ) -> None:
     "Write a file so that it is whole or not there."
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         partial.write_bytes(data)
         partial.replace(path)
+    except OSError as e:
+        if e.errno not in _NO_ROOM: raise
+        raise ArtifactError(f"{path} cannot be written ({e.strerror}); free some space and run again") from e
     finally: partial.unlink(missing_ok=True)
 
 # %% ../nbs/workspace.ipynb #912c0230
@@ -140,7 +147,7 @@ def demo_workspace(
     import avmatch
     from filelock import FileLock
     config, user = load_config(DEMO_CHANGES), os.getuid() if hasattr(os, "getuid") else "user"   # Windows has no getuid
-    modules = ("media", "samples", "records", "state", "ingest", "process", "fingerprint", "sequences")
+    modules = ("containers", "media", "samples", "records", "sources", "state", "ingest", "extract", "process", "fingerprint", "sequences")
     code = b"".join((Path(avmatch.__file__).parent / f"{name}.py").read_bytes() for name in modules)
     root = Path(tempfile.gettempdir()) / f"avmatch-demo-{user}-{hashlib.sha256(code).hexdigest()[:8]}"
     root.mkdir(parents=True, exist_ok=True)

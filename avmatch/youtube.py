@@ -99,11 +99,12 @@ def add_page(
 ) -> dict[str, Any]:           # where it stands now
     "Move a cursor by a page."
     known = set(cursor["ids"])
-    new = [i for i in dict.fromkeys(page.ids) if i not in known and _is_wanted(listing, page.dates.get(i, ""))]
+    new = [i for i in dict.fromkeys(page.ids) if i not in known]
+    wanted = [i for i in new if _is_wanted(listing, page.dates.get(i, ""))]
     tokens, barren = [*cursor["tokens"], cursor["token"]], 0 if new else cursor["barren"] + 1
     is_past = bool(page.dates and listing.after) and all(date < listing.after for date in page.dates.values())
     is_done = not page.token or page.token in tokens or barren == MOST_BARREN or is_past
-    moved = {"ids": cursor["ids"] + new, "token": page.token, "tokens": tokens, "barren": barren, "done_at": at if is_done else ""}
+    moved = {"ids": cursor["ids"] + wanted, "token": page.token, "tokens": tokens, "barren": barren, "done_at": at if is_done else ""}
     return cursor | moved
 
 # %% ../nbs/youtube.ipynb #0d09f6c2

@@ -12,10 +12,10 @@ import json
 import os
 import statistics
 import tempfile
-import threading
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import httpx
@@ -23,7 +23,8 @@ import numpy as np
 import psutil
 from fastapi import FastAPI, UploadFile
 
-from avmatch.config import load_config, override
+from avmatch.config import MediaError, load_config, override
+from avmatch.media import probe
 from avmatch.recommend import Engine
 from avmatch.serve import create_app, running
 from avmatch.workspace import Workspace, demo_workspace
@@ -50,11 +51,11 @@ def report_handler(engine: Engine) -> FastAPI:
 
 
 class Load:
-    "What clients see of a service for some seconds."
+    "What clients see of a service for some seconds; made in a process of its own, so that they do not slow it down."
     def __init__(self, url: str, clips: list[bytes], n_clients: int, seconds: float):
         self.url, self.clips, self.until = url, clips, time.monotonic() + seconds
         self.statuses, self.waits, self.health, self.memory = Counter(), [], [], []
-        self.bad = []   # 503 without Retry-After, and other 5xx
+        self.bad = []   # other statuses, 503 without Retry-After, and connections that broke
         with ThreadPoolExecutor(n_clients + 1) as pool:
             watched = pool.submit(self.watch)
             for done in [pool.submit(self.ask, i) for i in range(n_clients)]: done.result()
@@ -67,10 +68,13 @@ class Load:
                 if time.monotonic() > self.until: return
                 clip = self.clips[(number + n) % len(self.clips)] + f"free{number:06}{n:06}".encode()
                 start = time.perf_counter()
-                response = client.post("/recommend", files={"file": clip})
+                try: response = client.post("/recommend", files={"file": clip})
+                except httpx.TransportError as e:
+                    self.bad.append(str(e))   # the server has closed the connection
+                    continue
                 self.statuses[response.status_code] += 1
                 if response.status_code == 200: self.waits.append(time.perf_counter() - start)
-                elif response.status_code == 503 and "retry-after" in response.headers: time.sleep(0.5)
+                elif response.status_code == 503 and "retry-after" in response.headers: time.sleep(int(response.headers["retry-after"]))
                 else: self.bad.append(response.text)
 
     def watch(self) -> None:
@@ -78,18 +82,17 @@ class Load:
         with httpx.Client(base_url=self.url, timeout=300) as client:
             while time.monotonic() < self.until:
                 start = time.perf_counter()
-                client.get("/health")
+                with contextlib.suppress(httpx.TransportError): client.get("/health")
                 self.health.append(time.perf_counter() - start)
                 self.memory.append(used_memory())
                 time.sleep(0.05)
 
 
 def used_memory() -> float:
-    "Of this process and its children (MB)."
-    own = psutil.Process()
-    total = 0
-    for process in (own, *own.children(recursive=True)):
-        with contextlib.suppress(psutil.NoSuchProcess): total += process.memory_info().rss
+    "Of the process that serves, and of its workers (MB)."
+    service, total = psutil.Process(os.getppid()), 0
+    for process in (service, *service.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess): total += process.memory_info().rss * (process.pid != os.getpid())
     return total / 1e6
 
 
@@ -103,19 +106,21 @@ def measure(app: FastAPI, clips: list[bytes], args: argparse.Namespace) -> dict:
     with tempfile.TemporaryDirectory() as uploads:
         tempfile.tempdir = uploads
         try:
-            with running(app) as url:
+            with running(app) as url, ProcessPoolExecutor(1, get_context("spawn")) as clients:
                 httpx.post(f"{url}/recommend", files={"file": clips[0]}, timeout=300)   # everything is warm
                 start = time.monotonic()
-                load = Load(url, clips, args.clients, args.seconds)
+                load = clients.submit(Load, url, clips, args.clients, args.seconds).result()
                 seconds = time.monotonic() - start
         finally: tempfile.tempdir = None
         left = len(os.listdir(uploads))
     half = len(load.memory) // 2
-    return {"200": load.statuses[200], "503": load.statuses[503], "other": len(load.bad), "a second": round(load.statuses[200] / seconds, 2),
+    for problem in Counter(load.bad).most_common(3): print(f"not answered: {problem}")
+    return {"200": load.statuses[200], "503": load.statuses[503], "other": len(load.bad),
+            "a second": round(load.statuses[200] / seconds, 2),
             "p50 ms": percentile(load.waits, 0.5), "p95 ms": percentile(load.waits, 0.95),
             "health p50 ms": percentile(load.health, 0.5), "health p99 ms": percentile(load.health, 0.99),
-            "memory MB": round(statistics.median(load.memory[half:] or [0])), "growth MB": round(max(load.memory[half:] or [0]) - max(load.memory[:half] or [0])),
-            "files left": left}
+            "memory MB": round(statistics.median(load.memory[half:])),
+            "growth MB": round(max(load.memory[half:]) - max(load.memory[:half], default=0)), "files left": left}
 
 
 def main() -> None:
@@ -128,12 +133,19 @@ def main() -> None:
     args = parser.parse_args()
     workspace = Workspace(args.workspace) if args.workspace else demo()
     folder = Path(args.clips) if args.clips else workspace.videos
-    clips = [p.read_bytes() for p in sorted(folder.glob("*.mp4"))[:20] if p.stat().st_size < 50e6]
+    clips = [p.read_bytes() for p in sorted(folder.glob("*.mp4"))[:30] if is_video(p)]
     config = override(load_config(), {"serve": {"posts_a_minute": 0, "workers": 2}})
-    rows = {"avmatch": measure(create_app(config, workspace), clips, args), "report's handler": measure(report_handler(Engine.load(workspace)), clips, args)}
+    rows = {"avmatch": measure(create_app(config, workspace), clips, args),
+            "report's handler": measure(report_handler(Engine.load(workspace)), clips, args)}
     if args.json: return print(json.dumps(rows, indent=1))
-    print(f"{args.clients} clients, {args.seconds:g} s each, {len(clips)} clips, {threading.active_count()} threads left\n")
+    print(f"{args.clients} clients, {args.seconds:g} s each, {len(clips)} clips of {min(map(len, clips)):,} to {max(map(len, clips)):,} bytes\n")
     for name in rows["avmatch"]: print(f"{name:>15}  " + "  ".join(f"{row[name]:>18}" for row in rows.values()))
+
+
+def is_video(path: Path) -> bool:
+    "Whether a file is a video that can be sent."
+    with contextlib.suppress(MediaError): return probe(path).has_video and path.stat().st_size < 50e6
+    return False
 
 
 def demo() -> Workspace:

@@ -1,4 +1,4 @@
-"""The benchmark of the retrieval, tiny: that it measures what it says. How good the figures are is not tested here."""
+"""The benchmarks, tiny: that they measure what they say. How good the figures are is not tested here."""
 import csv
 import json
 import subprocess
@@ -65,3 +65,25 @@ def test_what_the_user_can_mend_is_said(tmp_path, words, expected):
 def test_an_unknown_column_names_those_there_are(clips, tmp_path, measured):
     done = retrieval("--clips", clips, "--group-by", "author", "--work", tmp_path, cwd=clips)
     assert done.returncode != 0 and "id, file, source, track_id" in done.stderr
+
+
+def test_the_soak_accounts_for_every_item(tmp_path):
+    "Each fault once, among good clips."
+    script = SCRIPT.with_name("soak.py")
+    done = subprocess.run([sys.executable, str(script), "--items", "150", "--json"], cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-2000:]
+    result = json.loads(done.stdout)
+    assert result["unexplained"] == 0 and result["first_unexplained"] == []
+    assert {row["outcome"]: row["found"] for row in result["outcomes"]} == {row["outcome"]: row["expected"] for row in result["outcomes"]} == {
+        "done": 135, "not_media": 3, "no_frames": 2} | dict.fromkeys(
+        ("bad_row", "broken", "duplicate_id", "missing", "no_audio", "short_sound", "silent", "too_long", "too_many_pixels", "too_many_streams"), 1)
+    assert result["stages"].keys() == {"ingest", "process"}
+    for stage in result["stages"].values():
+        assert stage["seconds"] > 0 and stage["peak_main_mb"] > 0 and stage["curve"]
+
+
+def test_the_soak_tells_what_is_not_as_expected(tmp_path):
+    "A limit that good clips exceed: they are skipped, and nothing of that is explained."
+    words = [sys.executable, str(SCRIPT.with_name("soak.py")), "--items", "20", "-p", "process.max_decoded=3"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 1 and "too_many_frames, expected done" in done.stdout, done.stdout + done.stderr

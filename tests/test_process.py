@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import avmatch.process as process
+import avmatch.state
 from avmatch.config import ArtifactError, load_config
 from avmatch.extract import extract_clip
 from avmatch.media import read_wav, write_video
@@ -101,7 +102,7 @@ def test_every_skip_has_a_reason_and_leaves_no_files(workspace):
 def test_second_run_does_nothing(workspace, monkeypatch):
     run_process(config(), workspace)
     before, manifest = dates(workspace), workspace.manifest.read_bytes()
-    monkeypatch.setattr(process, "content_hash", lambda path: pytest.fail("a clip was read again"))
+    monkeypatch.setattr(avmatch.state, "content_hash", lambda path: pytest.fail("a clip was read again"))
     run_process(config(workers=3), workspace)
     assert dates(workspace) == before and workspace.manifest.read_bytes() == manifest
 
@@ -200,7 +201,7 @@ def test_more_memory_is_another_chance(workspace, monkeypatch):
 def test_a_full_disk_stops_the_run_and_it_can_go_on(workspace, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(process, "extract_clip", without_room)
-        with pytest.raises(OSError, match="No space left"): run_process(config(), workspace)
+        with pytest.raises(ArtifactError, match="No space left on device.*free some space"): run_process(config(), workspace)
     assert not workspace.manifest.exists()
     assert not list(workspace.root.rglob("*partial*"))
     assert run_process(config(), workspace)["clips"] == 2

@@ -11,8 +11,8 @@ import httpx
 import pytest
 from serving import is_problem, send_raw
 
-from avmatch.answers import KNOWN
 from avmatch.config import override
+from avmatch.replies import KNOWN
 from avmatch.serve import create_app, running
 from avmatch.workspace import load_manifest
 from tools import write_openapi
