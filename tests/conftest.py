@@ -7,6 +7,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from pages import film, opened, page_url, sounds  # noqa: F401 (fixtures)
 from serving import client, clip, engine, uploads  # noqa: F401 (fixtures)
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")

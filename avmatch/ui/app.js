@@ -1,36 +1,54 @@
-"use strict";
-// The page of avmatch: choose a clip, ask, listen. All text from the server is put in as text, never as HTML.
+// The page of avmatch: choose a clip, ask, listen in step, take it with you.
+import { getSettings, recommend, render } from "./api.js";
+import { choiceOf, makeCard, markPlaying, setLabel, showMessage } from "./card.js";
+import { find, instantiate, make, saveFile } from "./dom.js";
+import { save } from "./exports.js";
+import { chosenFilters, clearFilters, filterProblem } from "./filters.js";
+import { listenToKeys } from "./keys.js";
+import { Player, soundTime } from "./player.js";
+import { mark, refreshKept, toggleKept } from "./shortlist.js";
+import { clock, counted, fileName, megabytes, titleOf } from "./words.js";
 
-const find = id => document.getElementById(id);
-const [form, file, choose, video, cards, status] = ["ask", "file", "clip", "video", "cards", "status"].map(find);
-const state = { clip: null, usable: false, url: "", request: null, question: 0, maxBytes: Infinity, sound: null, wasMuted: false };
-const UNREACHABLE = "The server cannot be reached. Is it still running?";
+const [form, file, video, cards, status] = ["ask", "file", "video", "cards", "status"].map(find);
+const deck = find("deck"), player = new Player(video);
+const state = { clip: null, usable: false, url: "", maxBytes: Infinity, asking: null, rendering: null, choices: [] };
 
-// ---- words
+const isNarrow = () => matchMedia("(max-width: 860px)").matches;
+const pace = () => matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth";
 
-const megabytes = bytes => bytes < 1e5 ? `${Math.max(1, Math.round(bytes / 1e3))} kB` : `${(bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0)} MB`;
-const minutes = s => `${Math.floor(Math.round(s) / 60)}:${String(Math.round(s) % 60).padStart(2, "0")}`;
-const counted = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
+// ---- what is going on
 
-function say(text, bad = false) {
+// A sentence for the reader; `bad` marks an error, and buttons offer a way out.
+function say(text, { bad = false, heading = bad ? "That did not work" : "", buttons = [] } = {}) {
   status.classList.toggle("bad", bad);
-  const heading = Object.assign(document.createElement("strong"), { textContent: "That did not work" });
-  const parts = document.createElement("div");
-  parts.append(...(bad ? [heading] : []), text);
-  status.replaceChildren(...(text ? [parts] : []));
+  status.classList.toggle("mild", !bad && Boolean(heading));
+  const body = make("div", {}, heading ? make("strong", { textContent: heading }) : null, text, ...buttons.map(([label, act]) => {
+    const button = make("button", { type: "button", className: "quiet", textContent: label });
+    button.addEventListener("click", act);
+    return button;
+  }));
+  status.replaceChildren(...(text ? [body] : []));
 }
 
-// ---- the limits of this server
+function setBusy(text, share = null) {
+  const go = find("go"), progress = find("progress");
+  go.setAttribute("aria-busy", String(Boolean(text)));
+  go.disabled = Boolean(text) || !state.usable;
+  find("go-text").textContent = text || "Recommend Audio";
+  find("results").setAttribute("aria-busy", String(Boolean(text)));
+  progress.hidden = share === null;
+  if (share !== null) progress.value = 100 * share;
+}
 
 async function loadSettings() {
   const slider = find("top-k");
   try {
-    const settings = await (await fetch("settings")).json();
+    const settings = await getSettings();
     state.maxBytes = settings.max_upload_mb * 1e6;
     slider.max = settings.max_top_k;
     slider.value = settings.top_k;
     find("limit").textContent = `MP4, MOV, WebM, MKV or AVI, up to ${settings.max_upload_mb}\u00a0MB`;
-  } catch { say(UNREACHABLE, true); }
+  } catch (error) { say(error.message, { bad: true }); }
   showTopK();
 }
 
@@ -39,32 +57,35 @@ const showTopK = () => { find("top-k-value").textContent = find("top-k").value; 
 // ---- choosing a clip
 
 function chooseClip(clip) {
-  state.request?.abort();
-  stopPair();
+  state.asking?.abort();
   clearResults();
   find("empty").hidden = false;
   if (state.url) URL.revokeObjectURL(state.url);
-  state.clip = clip;
-  state.url = URL.createObjectURL(clip);
+  Object.assign(state, { clip, url: URL.createObjectURL(clip) });
   if (clip.size) video.src = state.url;
   else { video.removeAttribute("src"); video.load(); }
   setSeen(clip.size > 0);
   find("name").textContent = clip.name;
   find("size").textContent = megabytes(clip.size);
   find("drop").hidden = true;
-  choose.hidden = false;
-  const tooLarge = clip.size > state.maxBytes;
-  const complaint = clip.size === 0 ? `${clip.name} is empty. Choose another video.`
-    : tooLarge ? `${clip.name} has ${megabytes(clip.size)}; at most ${megabytes(state.maxBytes)} can be sent. Cut it shorter or make it smaller.` : "";
+  find("clip").hidden = false;
+  const complaint = complaintAbout(clip);
   state.usable = !complaint;
   setBusy("");
-  say(complaint, Boolean(complaint));
+  say(complaint, { bad: Boolean(complaint) });
   if (complaint) find("empty").hidden = true;
+}
+
+function complaintAbout({ name, size }) {
+  if (size === 0) return `${name} is empty. Choose another video.`;
+  return size > state.maxBytes ? `${name} has ${megabytes(size)}; at most ${megabytes(state.maxBytes)} can be sent. Cut it shorter or make it smaller.` : "";
 }
 
 function setSeen(seen) {
   find("unseen").hidden = seen;
-  video.controls = seen;
+  find("position").disabled = !seen;
+  player.setClip(seen);
+  showFlips();
 }
 
 file.addEventListener("change", () => {
@@ -72,8 +93,12 @@ file.addEventListener("change", () => {
   file.value = "";                       // so that the same file can be chosen again
   if (clip) chooseClip(clip);
 });
-video.addEventListener("loadedmetadata", () => { find("size").textContent = `${megabytes(state.clip.size)} · ${minutes(video.duration)}`; });
-video.addEventListener("error", () => { if (state.clip) { setSeen(false); setPairButtons(false); } });
+video.addEventListener("loadedmetadata", () => {
+  find("size").textContent = `${megabytes(state.clip.size)} · ${clock(video.duration)}`;
+  find("position").max = video.duration;
+  showTime();
+});
+video.addEventListener("error", () => { if (state.clip) setSeen(false); });
 
 // A file may be dropped anywhere on the page: next to the frame, the browser would otherwise open it and leave.
 let depth = 0;
@@ -90,182 +115,168 @@ addEventListener("drop", event => {
 
 // ---- asking
 
-function setBusy(text) {
-  const go = find("go");
-  go.setAttribute("aria-busy", String(Boolean(text)));
-  go.disabled = Boolean(text) || !state.usable;
-  find("go-text").textContent = text || "Recommend Audio";
-  find("results").setAttribute("aria-busy", String(Boolean(text)));
-}
-
-// XMLHttpRequest, since fetch cannot tell how much has been sent.
-function upload(clip, topK) {
-  return new Promise((resolve, reject) => {
-    const request = state.request = new XMLHttpRequest(), body = new FormData();
-    body.append("file", clip, clip.name);
-    request.open("POST", `recommend?top_k=${topK}&details=true`);
-    request.responseType = "json";
-    request.upload.onprogress = event => { if (event.lengthComputable) setBusy(`Sending ${Math.round(100 * event.loaded / event.total)} %`); };
-    request.upload.onload = () => { setBusy("Watching the clip"); };
-    request.onerror = () => reject(new Error(UNREACHABLE));
-    request.onabort = () => reject(new DOMException("another clip was chosen", "AbortError"));
-    request.onload = () => request.status === 200 && Array.isArray(request.response) ? resolve(request.response)
-      : reject(new Error(request.response?.detail ?? `The server answered with an error (${request.status}). Its log says more.`));
-    request.send(body);
-  });
-}
-
-async function details(answer) {
-  const response = await fetch(`tracks/${encodeURIComponent(answer.audio_id)}`).catch(() => null);
-  return { ...(response?.ok ? await response.json() : {}), ...answer };
-}
-
-form.addEventListener("submit", async event => {
-  event.preventDefault();
-  if (find("go").disabled) return;
-  const topK = Number(find("top-k").value), question = ++state.question, clip = state.clip;
-  stopPair();
+async function ask() {
+  const complaint = filterProblem();
+  if (complaint) return say(complaint, { bad: true });
+  const topK = Number(find("top-k").value), asking = state.asking = new AbortController(), filters = chosenFilters();
   clearResults();
-  find("empty").hidden = true;
   setBusy("Sending");
   say("Looking for sounds that fit …");
-  cards.replaceChildren(...Array.from({ length: Math.min(topK, 5) }, () => find("skeleton").content.cloneNode(true)));
+  cards.replaceChildren(...Array.from({ length: Math.min(topK, 5) }, () => instantiate("skeleton")));
+  const onProgress = share => share < 1 ? setBusy(`Sending ${Math.round(100 * share)} %`, share) : setBusy("Watching the clip");
   try {
-    const answers = await Promise.all((await upload(clip, topK)).map(details));
-    if (question !== state.question) return;
-    cards.replaceChildren(...answers.map(makeCard));
-    say(answers.length ? `${counted(answers.length, "sound")} for ${clip.name}, the best first` : "The library has no sounds yet.");
+    const answers = await recommend(state.clip, topK, filters, { signal: asking.signal, onProgress });
+    if (asking === state.asking) showAnswers(answers, filters);
   } catch (error) {
-    if (error.name === "AbortError") return;
+    if (error.name === "AbortError" || asking !== state.asking) return;
     clearResults();
-    say(error.message, true);
-  } finally { if (question === state.question) setBusy(""); }
-  if (matchMedia("(max-width: 860px)").matches) {
-    find("results").scrollIntoView({ behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
-  }
-});
+    const again = error.wait ? `Try again in ${counted(error.wait, "second")}` : "Try again";
+    say(error.message, { bad: true, buttons: error.canRetry ? [[again, ask]] : [] });
+  } finally { if (asking === state.asking) setBusy(""); }
+  showResults();
+}
+
+// The answer is brought into sight, on a phone and wherever one has scrolled past its beginning.
+function showResults() {
+  if (isNarrow() || find("results").getBoundingClientRect().top < 0) find("results").scrollIntoView({ behavior: pace() });
+}
+
+function showAnswers(answers, filters) {
+  const length = player.hasPicture ? video.duration : 0, on = { pair, keep, video: takeVideo, move };
+  state.choices = answers.map((answer, place) => choiceOf(answer, place, length));
+  cards.replaceChildren(...state.choices.map(choice => makeCard(choice, on)));
+  find("toolbar").hidden = answers.length === 0;
+  showFlips();
+  const askFreely = () => { clearFilters(); ask(); };
+  if (answers.length === 0 && filters.length) say("No sound of the library passes these filters.", { heading: "Nothing found", buttons: [["Clear the filters and ask again", askFreely]] });
+  else if (answers.length === 0) say("Process some videos or add music with `avmatch tracks add`, then ask again.", { heading: "The library has no sounds yet" });
+  else if (answers.every(({ good }) => good === false)) say("These are the nearest ones. Listen before you decide, or try another clip.", { heading: "No sound of the library fits this clip well" });
+  else say(`${counted(answers.length, "sound")} for ${state.clip.name}, the best first`);
+}
 
 function clearResults() {
-  cards.querySelectorAll("audio").forEach(sound => { sound.pause(); sound.removeAttribute("src"); });
+  state.rendering?.abort();
+  player.reset();
+  for (const { sound } of state.choices) sound.pause(), sound.removeAttribute("src"), sound.load();
+  state.choices = [];
   cards.replaceChildren();
+  find("toolbar").hidden = true;
+  find("empty").hidden = true;
   say("");
   setBusy("");
+  showFlips();
 }
 
-// ---- an answer
+form.addEventListener("submit", event => {
+  event.preventDefault();
+  if (!find("go").disabled) ask();
+});
 
-function makeCard(answer, place) {
-  const card = find("card").content.cloneNode(true).firstElementChild, part = name => card.querySelector(name);
-  const title = answer.title || answer.audio_id, sound = part("audio"), url = `audio/${encodeURIComponent(answer.audio_id)}`;
-  card.style.setProperty("--place", place);
-  part(".rank").textContent = place + 1;
-  part(".title").textContent = title;
-  part(".score").textContent = answer.score.toFixed(2);
-  part(".bar div").style.width = `${100 * Math.min(1, Math.max(0, answer.score))}%`;
-  part(".score").title = [part(".score").title, ...contributions(answer)].join("\n");
-  part(".why").textContent = why(answer);
-  part(".why").hidden = !answer.reason;
-  part(".meta").replaceChildren(...about(answer));
-  sound.src = url;
-  sound.setAttribute("aria-label", title);
-  part(".pair").setAttribute("aria-label", `Play ${title} with the clip`);
-  part(".pair").disabled = !find("unseen").hidden;
-  part(".pair").addEventListener("click", () => state.sound === sound ? stopPair() : startPair(sound));
-  Object.assign(part(".download"), { href: url, download: `${title}.wav`, ariaLabel: `Download ${title}` });
-  if (answer.picture_url) part(".thumb").prepend(Object.assign(new Image(), { src: `picture/${encodeURIComponent(answer.audio_id)}`, alt: "" }));
-  sound.addEventListener("play", () => { if (state.sound !== sound) { stopPair(); pauseOthers(sound); video.pause(); } });
-  sound.addEventListener("pause", () => { if (state.sound === sound && !sound.ended && !video.paused && !sound.seeking) video.pause(); });
-  sound.addEventListener("ended", () => { if (state.sound === sound) stopPair(); });
-  return card;
+// ---- listening
+
+function flip(number) {
+  const choice = number ? state.choices[number - 1] : null;
+  if (choice === undefined || !state.clip) return;
+  player.choose(choice);
+  if (choice && (!isNarrow() || deck.classList.contains("floating"))) choice.card.scrollIntoView({ block: "nearest", behavior: pace() });
 }
 
-// Where what is seen and what is heard did not meet, the reason only names the two sides, and is no "why".
-const why = ({ reason }) => /^(seen|heard): /.test(reason ?? "") ? reason : reason ? `why: ${reason}` : "";
-
-const PARTS = { joint: "learned", words: "words", rhythm: "rhythm", hub: "too common" };
-const contributions = ({ parts = {} }) => Object.keys(PARTS).filter(part => Math.abs(parts[part] ?? 0) >= 0.005)
-  .map(part => `${PARTS[part]} ${parts[part] > 0 ? "+" : "−"}${Math.abs(parts[part]).toFixed(2)}`);
-
-function about(answer) {
-  const parts = [];
-  const add = (tag, fields) => parts.push(Object.assign(document.createElement(tag), fields));
-  if (answer.duration) add("span", { textContent: minutes(answer.duration) });
-  const credit = answer.attribution || answer.artist;
-  if (credit) add("span", { textContent: credit, className: "credit" });
-  if (answer.licence) add("span", { textContent: answer.licence, className: "badge" });
-  if (/^https?:\/\//i.test(answer.link ?? "")) add("a", { textContent: "Source", href: answer.link, target: "_blank", rel: "noopener noreferrer" });
-  return parts;
+function pair(choice) {
+  if (player.current === choice) return player.toggle();
+  player.choose(choice);
+  if (!player.wanted) player.play();
 }
 
-// ---- a sound and the clip, together
-// The video leads: its play, pause and jumps are followed by the sound. Pressing the button of another answer
-// goes on at the same moment with the other sound, which is the quickest way to compare two.
+function move(choice) {
+  if (choice === player.current) player.follow();
+  if (choice.card) refreshKept();
+}
 
-const pauseOthers = sound => cards.querySelectorAll("audio").forEach(other => { if (other !== sound) other.pause(); });
-const setPairButtons = on => cards.querySelectorAll(".pair").forEach(button => { button.disabled = !on; });
+function showFlips() {
+  const button = (label, title, choice) => {
+    const node = make("button", { type: "button", textContent: label, title });
+    node.setAttribute("aria-label", title);
+    node.setAttribute("aria-pressed", String(player.current === choice));
+    node.addEventListener("click", () => flip(choice ? choice.place + 1 : 0));
+    return node;
+  };
+  find("flips").replaceChildren(...(state.choices.length ? [button("Original", "Original sound", null)] : []),
+    ...state.choices.map(choice => button(choice.place + 1, `${choice.place + 1}: ${titleOf(choice.answer)}`, choice)));
+  find("balance-field").hidden = !state.choices.length || !player.hasPicture;
+}
 
-async function startPair(sound) {
-  const goesOn = state.sound !== null && !video.ended;
-  if (state.sound === null) state.wasMuted = video.muted;
-  mark(state.sound, false);
-  state.sound = sound;
-  mark(sound, true);
-  pauseOthers(sound);
-  video.muted = true;
-  if (!goesOn) video.currentTime = 0;
-  sound.currentTime = video.currentTime;
-  float();
-  try { await Promise.all([video.play(), sound.play()]); } catch (error) {
-    if (error.name === "AbortError") return;                    // another button was pressed meanwhile
-    stopPair();
-    say("This sound cannot be played.", true);
+function showTime() {
+  const { time } = player, length = player.hasPicture ? video.duration : player.current?.length;
+  find("time").textContent = `${clock(time)}${length ? ` / ${clock(length)}` : ""}`;
+  find("position").value = time;
+  find("position").setAttribute("aria-valuetext", clock(time, 1));
+  const { current } = player;
+  current?.picker.showHead(player.hasPicture ? soundTime(current, time) : current.sound.currentTime);
+}
+
+player.addEventListener("change", () => {
+  const { current, wanted } = player, playing = find("play");
+  playing.classList.toggle("on", wanted);
+  playing.setAttribute("aria-label", wanted ? "Pause" : "Play");
+  const heard = current ? `${current.place + 1} · ${titleOf(current.answer)}` : "Original sound";
+  if (find("now").textContent !== heard) find("now").textContent = heard;   // it is read out on every change
+  [...find("flips").children].forEach((button, i) => button.setAttribute("aria-pressed", String((state.choices[i - 1] ?? null) === current)));
+  for (const choice of state.choices) {
+    markPlaying(choice, { chosen: choice === current, playing: wanted });
+    if (choice !== current) choice.picker.showHead(null);
+  }
+  showTime();
+});
+player.addEventListener("tick", showTime);
+player.addEventListener("fail", event => say(event.detail, { bad: true }));
+video.addEventListener("seeked", showTime);
+find("play").addEventListener("click", () => player.toggle());
+find("position").addEventListener("input", event => player.seek(Number(event.target.value)));
+find("balance").addEventListener("input", event => {
+  const share = Number(event.target.value);
+  event.target.setAttribute("aria-valuetext", share === 100 ? "music only" : share === 0 ? "original only" : `${share} % music`);
+  player.setBalance(share / 100);
+});
+listenToKeys({ flip, toggle: () => state.clip && player.toggle(), keep: () => player.current && keep(player.current) });
+
+// ---- keeping and taking
+
+function keep(choice) { mark(choice, toggleKept(choice, state.clip.name)); }
+
+// One video at a time: it is the same button that stops it.
+async function takeVideo(choice) {
+  const button = choice.card.querySelector(".action.video"), running = state.rendering;
+  running?.abort();
+  if (running?.choice === choice) return;
+  const rendering = state.rendering = Object.assign(new AbortController(), { choice });
+  button.setAttribute("aria-busy", "true");
+  setLabel(button, "Stop", `the video with ${titleOf(choice.answer)}`);
+  const onProgress = share => showMessage(choice.card, share < 1 ? `Sending the clip: ${Math.round(100 * share)} %` : "Putting the sound under the clip …");
+  onProgress(0);
+  try {
+    const result = await render(state.clip, choice, player.gains, { signal: rendering.signal, onProgress });
+    saveFile(result, `${fileName(`${state.clip.name.replace(/\.[^.]*$/, "")} - ${titleOf(choice.answer)}`)}.mp4`);
+    showMessage(choice.card, `The video is in your downloads (${megabytes(result.size)}).`);
+  } catch (error) {
+    showMessage(choice.card, error.name === "AbortError" ? "Stopped." : error.message, error.name !== "AbortError");
+  } finally {
+    if (state.rendering === rendering) state.rendering = null;
+    button.removeAttribute("aria-busy");
+    setLabel(button, "Video", `download with ${titleOf(choice.answer)}`);
   }
 }
 
-function stopPair() {
-  if (state.sound === null) return;
-  const sound = state.sound;
-  state.sound = null;
-  sound.pause();
-  video.pause();
-  video.muted = state.wasMuted;
-  video.playbackRate = 1;
-  mark(sound, false);
-  float();
-}
+for (const kind of ["csv", "json"]) find(`save-${kind}`).addEventListener("click", () => save(state.choices, state.clip.name, kind));
 
-function mark(sound, on) {
-  const card = sound?.closest(".card");
-  if (!card) return;
-  card.classList.toggle("playing", on);
-  card.querySelector(".pair").setAttribute("aria-pressed", String(on));
-  card.querySelector(".pair span").textContent = on ? "Stop" : "Play with the clip";
-}
+// ---- on a phone, the player stays in sight
 
-const follow = () => { if (state.sound) state.sound.currentTime = Math.min(video.currentTime, state.sound.duration || Infinity); };
-video.addEventListener("seeked", follow);
-video.addEventListener("play", () => { if (state.sound) state.sound.play().catch(() => {}); else pauseOthers(null); });
-video.addEventListener("pause", () => { if (!video.ended) state.sound?.pause(); });
-video.addEventListener("ended", stopPair);
-// The two drift apart by some hundredths of a second. A jump of the sound would be heard, so the silent video
-// runs a little slower or faster until they agree again.
-video.addEventListener("timeupdate", () => {
-  if (!state.sound || state.sound.seeking || video.seeking) return;
-  const ahead = video.currentTime - state.sound.currentTime;
-  if (Math.abs(ahead) > 0.3) follow();
-  else video.playbackRate = Math.abs(ahead) < 0.02 ? 1 : 1 - ahead;
-});
-
-// Out of sight, the clip follows as a small picture for as long as it plays with a sound.
-let inSight = true;
-function float() {
-  document.body.classList.toggle("floating", state.sound !== null && !inSight);
-  const small = document.body.classList.contains("floating");
-  video.controls = !small && find("unseen").hidden;
-  find("stop").hidden = !small;
-}
-new IntersectionObserver(([entry]) => { inSight = entry.isIntersecting; float(); }, { threshold: 0.2 }).observe(find("clip"));
-find("stop").addEventListener("click", stopPair);
+new IntersectionObserver(([entry]) => {
+  const floats = !entry.isIntersecting && state.choices.length > 0 && isNarrow();
+  if (floats) find("clip").style.minHeight = `${find("clip").offsetHeight}px`;
+  else find("clip").style.minHeight = "";
+  deck.classList.toggle("floating", floats);
+  document.body.classList.toggle("has-floating", floats);
+}, { threshold: 0 }).observe(find("clip"));
 
 find("top-k").addEventListener("input", showTopK);
 loadSettings();
