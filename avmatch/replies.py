@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['KNOWN', 'REASONS', 'Answer', 'DetailedAnswer', 'TrackDetails', 'TrackPage', 'Waveform', 'Health', 'Ready', 'Version',
-           'Settings', 'Problem', 'sound_url', 'answer_of', 'track_details', 'refusal_from', 'add_error_handlers']
+           'Settings', 'Problem', 'sound_url', 'answer_of', 'track_details', 'refusal_from', 'add_error_handlers',
+           'filters_query']
 
 # %% ../nbs/replies.ipynb #07ef807b
 import logging
@@ -14,6 +15,8 @@ from urllib.parse import quote
 
 from .config import AvmatchError, ConfigError, MediaError
 from .guard import problem_response
+from .moments import Moment
+from .track_store import Filters
 from .uploads import Refusal, refusal_of
 
 # %% ../nbs/replies.ipynb #2897cc8f
@@ -35,6 +38,13 @@ class DetailedAnswer(Answer):
     licence: str | None       # on which terms it may be used
     attribution: str | None   # how its maker wants to be credited
     artist: str | None        # who made it
+    duration: float | None    # of the sound (s)
+    tempo: float | None       # beats a minute
+    voice: str | None         # vocal or instrumental
+    tags: list[str]           # what is heard, the surest first
+    source: str               # video: of a training video; music: the user's own
+    moment: Moment | None     # where in the sound the clip fits best
+    waveform_url: str         # where its course can be fetched
 
 # %% ../nbs/replies.ipynb #e1fac96f
 @dataclass(frozen=True)
@@ -43,11 +53,15 @@ class TrackDetails:
     audio_id: str                # id of the clip whose sound it is
     track_id: str                # the track it is taken from
     title: str | None            # of the clip
-    duration: float | None       # of the clip (s)
     link: str | None             # where it comes from
     licence: str | None          # on which terms it may be used
     attribution: str | None      # how its maker wants to be credited
     artist: str | None           # who made it
+    duration: float | None       # of the sound (s)
+    tempo: float | None          # beats a minute
+    voice: str | None            # vocal or instrumental
+    tags: list[str]              # what is heard, the surest first
+    source: str                  # video: of a training video; music: the user's own
     audio_url: str               # where the sound can be heard
     waveform_url: str            # where its course can be fetched
     picture_url: str | None      # where the clip's first picture is, if there is one
@@ -111,8 +125,14 @@ def sound_url(
     return f"{base_url}{kind}/{quote(audio_id, safe='')}"
 
 # %% ../nbs/replies.ipynb #efabf1b8
-KNOWN = ("title", "track_id", "link", "licence", "attribution", "artist")   # what is told of a sound
+KNOWN = ("title", "track_id", "link", "licence", "attribution", "artist", "duration", "tempo", "voice", "tags", "source")   # told of a sound
 
+# %% ../nbs/replies.ipynb #fd6369fa
+def _told(track: Any, base_url: str) -> dict[str, Any]:
+    "What is known of a sound, and where its course can be fetched."
+    return {name: getattr(track, name) for name in KNOWN} | {"waveform_url": sound_url(base_url, track.audio_id, kind="waveform")}
+
+# %% ../nbs/replies.ipynb #ed8ac4ad
 def answer_of(
     found: Any,           # a Recommendation
     base_url: str,        # the service's address with a slash at the end
@@ -123,7 +143,7 @@ def answer_of(
     plain = found.audio_id, round(found.score, 4), sound_url(base_url, found.audio_id)
     if not details: return Answer(*plain)
     parts = {name: round(value, 4) for name, value in found.parts.items()}
-    return DetailedAnswer(*plain, found.reason, parts, **{name: getattr(found, name) for name in KNOWN})
+    return DetailedAnswer(*plain, found.reason, parts, **_told(found, base_url), moment=found.moment)
 
 # %% ../nbs/replies.ipynb #ad14794b
 def track_details(
@@ -134,9 +154,7 @@ def track_details(
 ) -> TrackDetails:                 # as it is sent
     "What is known of a sound, as it is sent."
     picture = sound_url(base_url, track.audio_id, kind="picture") if has_picture else None
-    known = {name: getattr(track, name) for name in KNOWN}
-    return TrackDetails(track.audio_id, **known, duration=track.duration, audio_url=sound_url(base_url, track.audio_id),
-                        waveform_url=sound_url(base_url, track.audio_id, kind="waveform"), picture_url=picture)
+    return TrackDetails(track.audio_id, **_told(track, base_url), audio_url=sound_url(base_url, track.audio_id), picture_url=picture)
 
 # %% ../nbs/replies.ipynb #c84c3f2a
 def refusal_from(
@@ -176,3 +194,17 @@ def _first_of(complaints: list[dict[str, Any]]) -> str:
     "The first of FastAPI's complaints, as a sentence."
     first = complaints[0]
     return f"{first['loc'][-1]}: {first['msg'][:1].lower()}{first['msg'][1:]}"
+
+# %% ../nbs/replies.ipynb #2b255d07
+def filters_query() -> Any:   # a dependency for FastAPI
+    "What FastAPI is to read from the address of a request: Filters."
+    from fastapi import Query as Q
+    def read_filters(min_duration: float | None = Q(None, ge=0, description="shortest track (s)"),
+                     max_duration: float | None = Q(None, ge=0, description="longest track (s)"),
+                     min_tempo: float | None = Q(None, ge=0, description="slowest (beats a minute)"),
+                     max_tempo: float | None = Q(None, ge=0, description="fastest (beats a minute)"),
+                     voice: str | None = Q(None, description="vocal or instrumental"),
+                     tag: list[str] = Q([], description="one of these is heard"),
+                     licence: list[str] = Q([], description="it is under one of these")) -> Filters:
+        return Filters(min_duration, max_duration, min_tempo, max_tempo, voice, tuple(tag), tuple(licence))
+    return read_filters

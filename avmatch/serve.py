@@ -22,13 +22,14 @@ from typing import Any
 
 from . import __version__
 from .replies import Answer, DetailedAnswer, Health, Problem, Ready, Settings, TrackDetails, TrackPage, Version, Waveform
-from .replies import add_error_handlers, answer_of, track_details
+from .replies import add_error_handlers, answer_of, filters_query, track_details
 from .config import Config, ConfigError, load_config
 from .containers import limits_of
 from .guard import HEADERS, AddHeaders, Gate, Metrics, Watch, check_exposure, log_json, read_token
 from .queries import ClipEncoder, Queries, run_in_worker
-from .recommend import Engine
+from .recommend import Engine, Taste
 from .render import Mix, RenderOrder, render_order
+from .track_store import Filters
 from .uploads import Refusal, check_type, receive_upload, sweep_uploads, upload_folder
 from .workspace import Workspace
 
@@ -77,18 +78,23 @@ _EXAMPLE = [{"audio_id": "rain", "score": 0.8123, "audio_url": "http://127.0.0.1
 def _add_recommend(app: Any, service: Service) -> None:
     "POST /recommend."
     from anyio.to_thread import run_sync
-    from fastapi import Query, Request
-    most = service.config.serve.max_top_k
+    from fastapi import Depends, Query, Request
+    most, read_filters = service.config.serve.max_top_k, filters_query()
     answers = _PROBLEMS | {200: {"content": {"application/json": {"example": _EXAMPLE}}}}
 
     @app.post("/recommend", response_model=list[DetailedAnswer | Answer], responses=answers, openapi_extra=_UPLOAD)
     async def recommend(request: Request,
                         top_k: int = Query(min(service.config.recommend.top_k, most), ge=1, le=most, description="answers wanted"),
-                        details: bool = Query(False, description="with reason, parts of the score, title, track, source and licence of each")):
+                        details: bool = Query(False, description="with reason, parts of the score, moment, tags and terms of each"),
+                        diverse: bool = Query(True, description="no two answers of one sound"),
+                        popularity: float = Query(0.0, ge=0, le=1, description="how much it counts that a sound is popular"),
+                        filters: Filters = Depends(read_filters)):
         "The sounds that fit a video, best first."
         async with _uploaded(service, request) as (path, digest):
             features = await service.queries.features(path, digest)
-            found = await run_sync(partial(service.engine.recommend, features, top_k))
+            taste = Taste(diverse, popularity)
+            more = {name: value for name, value, usual in (("filters", filters, Filters()), ("taste", taste, Taste())) if value != usual}
+            found = await run_sync(partial(service.engine.recommend, features, top_k, **more))
         return [answer_of(r, str(request.base_url), details=details) for r in found]
 
 # %% ../nbs/09_serve.ipynb #c88729a2
