@@ -143,8 +143,8 @@ def _ask_child(job: dict[str, Any], timeout: float) -> dict[str, Any]:
     try: return json.loads(answer)
     except ValueError:
         last = (complaint.strip().splitlines() or [""])[-1]
-        reason = "crashed" if child.returncode < 0 else "unknown"   # ended by a signal: what looks at the file fell over
-        raise MediaError(f"the process of the download ended with {child.returncode}: {last}", reason=reason) from None
+        fell_over = child.returncode < 0 and child.returncode != -getattr(signal, "SIGKILL", 9)   # by a signal of its own making
+        raise MediaError(f"the process of the download ended with {child.returncode}: {last}", reason="crashed" if fell_over else "unknown") from None
 
 # %% ../nbs/download.ipynb #42cd15e2
 def remove_rests(

@@ -17,7 +17,7 @@ from typing import Any
 import av
 import numpy as np
 
-from .config import MediaError, ProcessConfig
+from .config import ArtifactError, MediaError, ProcessConfig
 from .containers import HEADER, limits_of
 from .display import jpeg
 from .media import _opened, level_db, read_clip, write_wav
@@ -106,7 +106,7 @@ def extract_clip(
 ) -> dict[str, Any]:       # num_frames, and of the sound: seconds, level_db
     "Take pictures and sound out of a video file; a MediaError if it cannot be used."
     try: return _extract(job)
-    except (MediaError, OSError, MemoryError): raise
+    except (MediaError, ArtifactError, OSError, MemoryError): raise   # ArtifactError: the disk is full
     except Exception as e: raise MediaError(f"{job.video.name}: {type(e).__name__}: {e}") from e
 
 # %% ../nbs/extract.ipynb #0a40321b

@@ -22,6 +22,7 @@ from av.video.reformatter import VideoReformatter
 
 from .config import MediaError
 from .containers import CONTAINERS, Limits, check_limit, sniff
+from .workspace import write_atomic
 
 # %% ../nbs/media.ipynb #d9fe0f51
 @contextmanager
@@ -329,7 +330,7 @@ def write_wav(
     "Write a mono WAV file of 16-bit samples."
     import soundfile
     soundfile.write(content := io.BytesIO(), np.clip(y, -1, 1), sr, format="WAV", subtype="PCM_16")
-    with _finished(path) as partial: partial.write_bytes(content.getvalue())
+    write_atomic(path, content.getvalue())
 
 # %% ../nbs/media.ipynb #ba88f29c
 def read_wav(

@@ -57,7 +57,7 @@ def test_a_video_comes_whole_and_alone(site, tmp_path, fault):
 @pytest.mark.parametrize(("fault", "reason"), [
     ("throttled", "rate_limited"), ("rate limited", "rate_limited"), ("bot check", "bot_check"), ("forbidden", "private"), ("not found", "deleted"),
     ("gone", "deleted"), ("disappearing", "deleted"), ("geo blocked", "geo_blocked"), ("server error", "network"), ("truncated", "network"),
-    ("silent film", "no_audio"), ("page", "no_format"), ("page named video", "broken"), ("long", "too_long"), ("live", "live"),
+    ("silent film", "no_audio"), ("page", "no_format"), ("page named video", "not_media"), ("long", "too_long"), ("live", "live"),
 ])
 def test_every_fault_has_a_class_and_leaves_nothing(site, tmp_path, fault, reason):
     assert fails(site, tmp_path, fault).reason == reason

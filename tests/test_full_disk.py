@@ -77,7 +77,7 @@ def workspace(tmp_path):
 
 def test_a_sound_that_does_not_fit(workspace):
     message = refused(take_apart, workspace)
-    assert "data cannot be written to (File too large); free some space and run again" in message
+    assert "b.wav cannot be written (File too large); free some space and run again" in message
     assert states(workspace, "process") == {"a": "done", "b": "running"}, "no clip is blamed"
     assert not workspace.manifest.exists() and not list(workspace.root.rglob("*.partial")), "nothing is half there"
     assert not (workspace.audio / "b.wav").exists() and not (workspace.frames / "b").exists()
