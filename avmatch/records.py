@@ -37,7 +37,8 @@ def safe_id(
     name: str,    # any text, such as a file's name without its suffix
 ) -> str:         # at most 64 letters, digits, "_", "-" and "."; begins with none of the last
     "A name that is safe as a file's name and in a web address."
-    return re.sub(r"[^\w.-]+", "_", name).lstrip(".")[:64] or "clip"
+    name = re.sub(r"[^\w.-]+", "_", name).lstrip(".")[:64]
+    return name.encode(errors="ignore")[:200].decode(errors="ignore") or "clip"   # a file's name has room for 255 bytes
 
 # %% ../nbs/records.ipynb #555d5297
 def validate_record(

@@ -92,6 +92,7 @@ class Database:
             _use_log(self.connection)
             self.connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {FORMAT}; COMMIT;")
         except sqlite3.DatabaseError as e:
+            if getattr(e, "sqlite_errorname", "") == "SQLITE_FULL": raise self._unusable(e) from e
             raise ArtifactError(f"{path} cannot be used ({e}); move it away, and the next run makes a new one from the files that are there") from e
 
     def __enter__(self): return self
