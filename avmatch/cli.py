@@ -295,6 +295,10 @@ def main(
     except AvmatchError as e:
         print(f"avmatch: {e}", file=sys.stderr)
         return 1
+    except BrokenPipeError:   # whoever read what was printed has seen enough, as `head` does
+        import os
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("avmatch: interrupted; the same command goes on from here", file=sys.stderr)
         return 130
