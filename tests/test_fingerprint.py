@@ -91,7 +91,7 @@ def test_without_it_nothing_changes(workspace):
 
 def test_the_switch_decodes_nothing_again(workspace, monkeypatch):
     run_process(config(group_sounds=False), workspace)
-    monkeypatch.setattr(process, "read_audio", lambda *a, **k: pytest.fail("a clip was decoded again"))
+    monkeypatch.setattr(process, "_note", lambda *a: pytest.fail("a clip was decoded again"))
     assert run_process(config(), workspace)["tracks"] == 3
 
 
