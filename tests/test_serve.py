@@ -49,7 +49,7 @@ def test_recommend_keeps_the_contract_of_the_report(real, demo):
 def test_details_say_why_and_change_nothing_else(real, client, clip, demo):
     video = demo[1].resolve(load_manifest(demo[1])[0]["video_path"]).read_bytes()
     plain, detailed = (real.post("/recommend", params={"top_k": 3, "details": d}, files={"file": video}).json() for d in (False, True))
-    assert all(list(a) == ["audio_id", "score", "audio_url", "reason", "parts", *KNOWN] for a in detailed)
+    assert all(list(a) == ["audio_id", "score", "audio_url", "reason", "parts", *KNOWN, "moment", "waveform_url"] for a in detailed)
     assert [{k: a[k] for k in ("audio_id", "score", "audio_url")} for a in detailed] == plain
     assert all(abs(sum(a["parts"].values()) - a["score"]) < 1e-3 and list(a["parts"]) == ["joint", "words", "rhythm", "hub"] for a in detailed)
     assert client.post("/recommend?details=true", files={"file": clip}).json()[0]["reason"] == "umbrella — rain"
