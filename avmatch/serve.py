@@ -180,9 +180,9 @@ def _add_files(app: Any, service: Service) -> None:
 def _outline(path: str, changed: int, n: int) -> tuple[float, list[float]]:
     "Duration of a sound (s), and its largest deflection in each of n equal parts."
     from avmatch.media import read_audio
-    y = abs(read_audio(path, sr=8_000))
-    starts = [i * len(y) // n for i in range(n)]
-    return len(y) / 8_000, [round(float(y[a:max(b, a + 1)].max()), 3) for a, b in zip(starts, [*starts[1:], len(y)])]
+    from avmatch.waveforms import FULL_SCALE, measure_waveform
+    measured = measure_waveform(read_audio(path, sr=8_000), sr=8_000, n_bins=n)
+    return measured.duration, [round(max(-low, high) / FULL_SCALE, 3) for low, high in measured.peaks]
 
 # %% ../nbs/09_serve.ipynb #7c060764
 def _add_tracks(app: Any, service: Service) -> None:
