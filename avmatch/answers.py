@@ -52,12 +52,12 @@ def split_scores(
 @dataclass(frozen=True)
 class Threshold:
     "From which score on a match counts as good."
-    value: float | None     # None: too few pairs to tell; then every match counts as good
-    true_above: float       # share of the validation pairs' true matches that reach it
-    wrong_above: float      # share of the best wrong answers that reach it too: the lower, the more the threshold tells
-    n_pairs: int            # validation pairs
-    n_groups: int           # independent groups among them
-    keep: float             # share of new true matches that should reach it
+    value: float | None = None    # None: too few pairs to tell; then every match counts as good
+    true_above: float = 1.0       # share of the validation pairs' true matches that reach it
+    wrong_above: float = 1.0      # share of the best wrong answers that reach it too: the lower, the more the threshold tells
+    n_pairs: int = 0              # validation pairs
+    n_groups: int = 0             # independent groups among them
+    keep: float = 0.9             # share of new true matches that should reach it
 
 # %% ../nbs/answers.ipynb #da9caba8
 def _check_pairs(right: np.ndarray, wrong: np.ndarray, groups: Sequence[Hashable], keep: float) -> None:
