@@ -177,7 +177,7 @@ def make_matcher(
 ) -> Matcher:                        # ready to answer
     "A matcher around a joint space."
     points = lambda side: space.embed(side, getattr(clips, side), clips.metas[side])
-    bank = Bank([e["video_id"] for e in clips.entries], clips.tracks, points("video"), points("audio")) if space else Bank.empty(embed_dim)
+    bank = Bank([e["video_id"] for e in clips.entries], points("video"), points("audio")) if space else Bank.empty(embed_dim)
     return Matcher(space, measure_background(clips), dict(weights), bank, clips.metas, embed_dim)
 
 # %% ../nbs/ladder.ipynb #6478d174
@@ -196,7 +196,7 @@ class FoldParts:
         "The place of each clip's own track, by these weights, shape (n,)."
         return query_figures(*self.table(weights))["rank"]
 
-# %% ../nbs/ladder.ipynb #3badd38d
+# %% ../nbs/ladder.ipynb #35b2900c
 def answer_clips(
     matcher: Matcher,        # fitted on others
     clips: ClipSet,          # that ask for their own sounds among those of all of them
@@ -262,7 +262,7 @@ def fit_weights(
     _minimize(surprise, unknown)
     return {name: float(weight) / s for (name, s), weight in zip(spread.items(), unknown[:-1].detach().exp())}
 
-# %% ../nbs/ladder.ipynb #9c5e1963
+# %% ../nbs/ladder.ipynb #15a5efac
 def learn_threshold(
     folds: Sequence[FoldParts],      # honest answers
     weights: Mapping[str, float],    # of the parts

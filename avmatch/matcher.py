@@ -104,12 +104,11 @@ def _embed_rows(model: Any, side: str, view: View, sequences: Sequence[np.ndarra
         rows = [torch.from_numpy(x)[None] for x in row_views(view, sequences, meta)]
         return torch.cat([getattr(model.eval(), f"embed_{side}")(x) for x in rows]).float().numpy()
 
-# %% ../nbs/matcher.ipynb #9d544512
+# %% ../nbs/matcher.ipynb #aed8ae52
 @dataclass(frozen=True)
 class Bank:
     "The training clips, as a matcher remembers them."
     ids: list[str]        # of n clips
-    tracks: list[str]     # the track of each
     seen: np.ndarray      # points of their pictures, shape (n, embed_dim)
     heard: np.ndarray     # points of their sounds, shape (n, embed_dim)
 
@@ -117,7 +116,7 @@ class Bank:
     @classmethod
     def empty(cls, embed_dim: int = 256) -> "Bank":
         "No clip at all; embed_dim: numbers of a point."
-        return cls([], [], *np.zeros((2, 0, embed_dim), np.float32))
+        return cls([], *np.zeros((2, 0, embed_dim), np.float32))
 
 # %% ../nbs/matcher.ipynb #14a2ab52
 HUB_NEIGHBOURS = 20   # training clips that say how much of a hub a sound is
