@@ -196,7 +196,7 @@ class FoldParts:
         "The place of each clip's own track, by these weights, shape (n,)."
         return query_figures(*self.table(weights))["rank"]
 
-# %% ../nbs/ladder.ipynb #35b2900c
+# %% ../nbs/ladder.ipynb #66c5d27f
 def answer_clips(
     matcher: Matcher,        # fitted on others
     clips: ClipSet,          # that ask for their own sounds among those of all of them
@@ -262,7 +262,7 @@ def fit_weights(
     _minimize(surprise, unknown)
     return {name: float(weight) / s for (name, s), weight in zip(spread.items(), unknown[:-1].detach().exp())}
 
-# %% ../nbs/ladder.ipynb #15a5efac
+# %% ../nbs/ladder.ipynb #8498cbef
 def learn_threshold(
     folds: Sequence[FoldParts],      # honest answers
     weights: Mapping[str, float],    # of the parts

@@ -6,6 +6,7 @@ from avmatch.audio_features import load_audio_sequences, run_audio_features
 from avmatch.config import ArtifactError, load_config
 from avmatch.ingest import run_ingest
 from avmatch.matcher import N_WORDS, Bank, Described, Matcher
+from avmatch.media import write_video
 from avmatch.process import run_process
 from avmatch.recommend import Engine, load_index, run_recommend
 from avmatch.search import Sounds, search_sounds
@@ -82,6 +83,21 @@ def test_a_learned_space_answers(demo, tmp_path):
     run(tmp_path / "data", {"train": {"rungs": "cca", "folds": 2, "test_share": 0.1, "val_share": 0.1}}, stages=(run_train, run_recommend))
     assert load_model(Workspace(tmp_path / "data")).rung == "cca"
     assert any(abs(a.parts["joint"]) > 1e-3 for a in check_answers(Workspace(tmp_path / "data")))
+    check_verdicts(Workspace(tmp_path / "data"), tmp_path / "still.mp4")
+
+
+def check_verdicts(workspace: Workspace, path) -> None:
+    "Most clips get their own track as a good match, with evidence; for a picture that stands still and shows nothing, nothing is good."
+    engine, threshold = Engine.load(workspace), load_model(workspace).matcher.threshold
+    assert threshold.value is not None and threshold.n_groups >= 9 and threshold.true_above >= 0.85
+    own = []
+    for entry in load_manifest(workspace):
+        answers = engine.recommend(workspace.resolve(entry["video_path"]), 100)
+        assert all(a.good == (a.score >= threshold.value) for a in answers)
+        own.append(next(a for a in answers if a.track_id == entry["track_id"]))
+    assert np.mean([a.good for a in own]) >= 0.8 and np.mean([len(a.evidence) > 0 for a in own]) > 0.5
+    write_video(path, [np.full((96, 54, 3), 128, np.uint8)] * 60, frame_rate=10)
+    assert not any(a.good or a.evidence for a in engine.recommend(path, 100))
 
 
 def test_a_sound_of_which_nothing_is_known_does_not_crash_and_scores_nothing():
