@@ -84,6 +84,7 @@ def list_soundtracks(
         e["audio_path"], f"{e['frames_dir']}/frame_000.jpg", e.get("attribution"), e.get("artist"),
         popularity=below(e.get("engagement")), fingerprint_group=e["track_id"] or e["video_id"]) for e in entries}
 
+# %% ../nbs/07_recommend.ipynb #f1a09b3b
 def list_music(
     tracks: Iterable[dict[str, Any]],   # as the catalogue has them
 ) -> dict[str, Soundtrack]:             # by audio id, in the same order
@@ -205,17 +206,16 @@ class Engine:
         wanted = check_top_k(top_k) * (POPULAR_DEPTH if taste.popularity else 1)
         found = search_sounds(self.matcher, self.sounds, clip, top_k=wanted, track_of=taste.groups(self.tracks), exclude=exclude, allowed=allowed)
         found = taste.order(found, self.tracks)[:top_k]
-        why = lambda audio_id: explain(classes, self.sounds.names_of(audio_id), self.matcher.background)
         spoken_for = find_evidence(self, clip, [f.audio_id for f in found], exclude=exclude)
-        return [Recommendation(**asdict(self.tracks[f.audio_id]), score=f.score, parts=f.parts, reason=why(f.audio_id),
-                               moment=self.moment(clip, f.audio_id), good=is_good(f.score, self.matcher.threshold), evidence=similar)
+        return [Recommendation(**asdict(self.tracks[f.audio_id]), score=f.score, parts=f.parts, moment=self.moment(clip, f.audio_id),
+                               good=is_good(f.score, self.matcher.threshold), evidence=similar,
+                               reason=explain(classes, self.sounds.names_of(f.audio_id), self.matcher.background))
                 for f, similar in zip(found, spoken_for)]
 
     def moment(self, clip: Described, audio_id: str) -> Moment | None:
         "Where in a sound a described clip fits best; None where one of the two was not measured second by second."
         seen, heard, track = clip.envelopes[0], self.sounds.envelopes[self.sounds.row[audio_id]], self.tracks[audio_id]
-        if seen is None or heard is None: return None
-        return locate_moment(seen, heard, track_duration=track.duration, tempo=track.tempo)
+        return None if seen is None or heard is None else locate_moment(seen, heard, track_duration=track.duration, tempo=track.tempo)
 
 # %% ../nbs/07_recommend.ipynb #a457aaef
 def _seen_classes(rows: np.ndarray, meta: dict[str, Any] | None) -> np.ndarray | None:
@@ -223,7 +223,7 @@ def _seen_classes(rows: np.ndarray, meta: dict[str, Any] | None) -> np.ndarray |
     columns = meta and columns_of(meta, "efficientnet_lite0", "classes")
     return rows[:, columns] if columns else None
 
-# %% ../nbs/07_recommend.ipynb #eed86b41
+# %% ../nbs/07_recommend.ipynb #24944630
 def find_evidence(
     engine: "Engine",                  # its matcher remembers the training clips
     clip: Described,                   # the one that asks

@@ -153,12 +153,13 @@ def _track(service: Service, audio_id: str) -> Any:
     return service.engine.tracks[audio_id]
 
 # %% ../nbs/09_serve.ipynb #308d4728
-_TYPES = {".wav": "audio/wav", ".mp3": "audio/mpeg", ".m4a": "audio/mp4", ".ogg": "audio/ogg", ".flac": "audio/flac", ".jpg": "image/jpeg"}
-
 def _present(path: str) -> str:
     "The path, if a file is there, or 404."
     if not Path(path).is_file(): raise Refusal(404, "not_found", "The file of this sound is no longer there.")
     return path
+
+# %% ../nbs/09_serve.ipynb #2feef4be
+_TYPES = {".wav": "audio/wav", ".mp3": "audio/mpeg", ".m4a": "audio/mp4", ".ogg": "audio/ogg", ".flac": "audio/flac", ".jpg": "image/jpeg"}
 
 def _file(path: str) -> Any:
     "A response with a file, or 404."
