@@ -196,7 +196,7 @@ class FoldParts:
         "The place of each clip's own track, by these weights, shape (n,)."
         return query_figures(*self.table(weights))["rank"]
 
-# %% ../nbs/ladder.ipynb #66c5d27f
+# %% ../nbs/ladder.ipynb #3df3a96d
 def answer_clips(
     matcher: Matcher,        # fitted on others
     clips: ClipSet,          # that ask for their own sounds among those of all of them
@@ -262,7 +262,7 @@ def fit_weights(
     _minimize(surprise, unknown)
     return {name: float(weight) / s for (name, s), weight in zip(spread.items(), unknown[:-1].detach().exp())}
 
-# %% ../nbs/ladder.ipynb #8498cbef
+# %% ../nbs/ladder.ipynb #4d3e5879
 def learn_threshold(
     folds: Sequence[FoldParts],      # honest answers
     weights: Mapping[str, float],    # of the parts
@@ -326,7 +326,9 @@ def climb(
     row, folds = best
     space = _fit_chosen(row["rung"], clips, replace(settings, view=row["view"]))
     matcher = make_matcher(space, clips, row["weights"], embed_dim=settings.embed_dim)
-    return Fitted(replace(matcher, threshold=learn_threshold(folds, row["weights"])), row["rung"], row["view"], table, folds)
+    n_taught = len(clips) - max(len(f.tracks) for f in folds)   # clips behind the answers of a fold
+    threshold = learn_threshold(folds, row["weights"]) if n_taught >= MIN_BACKGROUND else Threshold()
+    return Fitted(replace(matcher, threshold=threshold), row["rung"], row["view"], table, folds)
 
 # %% ../nbs/ladder.ipynb #81137bfa
 def untrained(
