@@ -173,7 +173,7 @@ def _check(gate: Gate, scope: Any, headers: dict[str, str]) -> None:
     if not is_known and not OPEN_PATHS.fullmatch(scope["path"]):
         raise Refusal(401, "no_token", "This service asks for a token; send it as `Authorization: Bearer ...`, or as the password.")
     if scope["method"] != "POST": return
-    if headers.get("sec-fetch-site") == "cross-site" and not {headers.get("origin"), "*"} & set(gate.sites):
+    if headers.get("sec-fetch-site") in ("cross-site", "same-site") and not {headers.get("origin"), "*"} & set(gate.sites):
         raise Refusal(403, "other_site", "Pages of other sites may not ask here; serve.cors lists those that may.")
     wait = math.ceil(gate.buckets.take(client_of(scope))) if gate.buckets else 0
     if wait: raise Refusal(429, "too_often", f"Too many clips in a short time. Try again in {wait} s.", retry_after=wait)
