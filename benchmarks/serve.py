@@ -78,8 +78,12 @@ class Load:
                     continue
                 self.statuses[response.status_code] += 1
                 if response.status_code == 200: self.waits.append(time.perf_counter() - start)
-                elif response.status_code == 503 and "retry-after" in response.headers: time.sleep(max(0.0, min(int(response.headers["retry-after"]), self.until - time.monotonic())))
+                elif response.status_code == 503 and "retry-after" in response.headers: self.rest(int(response.headers["retry-after"]))
                 else: self.bad.append(response.text)
+
+    def rest(self, seconds: float) -> None:
+        "Wait, but not beyond the end."
+        time.sleep(max(0.0, min(seconds, self.until - time.monotonic())))
 
     def watch(self) -> None:
         "Ask for health, and note the memory of the service and its workers."
