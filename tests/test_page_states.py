@@ -209,7 +209,7 @@ def test_who_has_no_token_can_come_back_to_it(watch, closed_url):
     page.get_by_role("button", name="Not now").click()
     assert "This service asks for a token." in told(page)
     page.get_by_role("button", name="Try again").click()
-    assert page.locator("#door").is_visible() and value(page, "document.activeElement.id") == "token"
+    wait_for(page, "document.activeElement.id === 'token'")
     page.keyboard.press("Escape")
     assert "This service asks for a token." in told(page)
 
