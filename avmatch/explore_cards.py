@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['PARTS', 'STYLE', 'COLUMNS', 'data_uri', 'picture_uri', 'clock', 'moment_text', 'spread', 'parts_bar', 'answer_html',
-           'show_answers', 'sound_player', 'answer_view', 'answer_rows', 'answers_csv', 'download_links']
+           'track_html', 'show_answers', 'sound_player', 'answer_view', 'replace_children', 'answer_rows',
+           'answers_csv', 'download_links']
 
-# %% ../nbs/explore_cards.ipynb #0c683bf3
+# %% ../nbs/explore_cards.ipynb #1b461e33
 import base64
 import csv
 import html
@@ -18,7 +19,7 @@ from typing import Any
 
 from .recommend import Recommendation
 
-# %% ../nbs/explore_cards.ipynb #38add3e8
+# %% ../nbs/explore_cards.ipynb #8519b7c9
 def data_uri(
     content: bytes,   # of a file
     kind: str,        # its media type, such as audio/wav
@@ -26,7 +27,7 @@ def data_uri(
     "A file as an address that holds the file itself."
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
-# %% ../nbs/explore_cards.ipynb #cc4cd376
+# %% ../nbs/explore_cards.ipynb #48e36725
 def picture_uri(
     image: Any,         # RGB uint8 picture, shape (height, width, 3)
     *,
@@ -39,7 +40,7 @@ def picture_uri(
     height = max(1, round(width * image.shape[0] / image.shape[1]))
     return data_uri(jpeg(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)), "image/jpeg")
 
-# %% ../nbs/explore_cards.ipynb #f79222cc
+# %% ../nbs/explore_cards.ipynb #7626b7f2
 def _thumbnail(answer: Any) -> str:
     "The first picture of the clip a sound comes from, or an empty frame."
     import cv2
@@ -47,7 +48,7 @@ def _thumbnail(answer: Any) -> str:
     if image is None: return '<div class="avm-thumb">♪</div>'
     return f'<img class="avm-thumb" alt="" src="{picture_uri(image[..., ::-1])}">'
 
-# %% ../nbs/explore_cards.ipynb #8a1dd5d1
+# %% ../nbs/explore_cards.ipynb #7718d432
 def _about(answer: Any) -> str:
     "Id, maker, licence and source of a sound, in one line."
     parts = [html.escape(text) for text in (answer.audio_id, answer.credit, answer.licence) if text]
@@ -55,14 +56,14 @@ def _about(answer: Any) -> str:
         parts.append(f'<a href="{html.escape(answer.link)}" target="_blank" rel="noopener noreferrer">source</a>')
     return " · ".join(parts)
 
-# %% ../nbs/explore_cards.ipynb #b0b6725a
+# %% ../nbs/explore_cards.ipynb #fdf58b1c
 def clock(
     seconds: float,   # from the start of a track
 ) -> str:             # minutes and seconds
     "A time as players show it."
     return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
 
-# %% ../nbs/explore_cards.ipynb #dfe075b5
+# %% ../nbs/explore_cards.ipynb #6a1d9a89
 def moment_text(
     answer: Any,     # a Recommendation, or a Soundtrack, which has no moment
 ) -> str:            # "from 0:12"; empty: not known
@@ -71,7 +72,7 @@ def moment_text(
     if moment is None: return ""
     return f"from {clock(moment.start)}" + (", repeated" if moment.loop else "")
 
-# %% ../nbs/explore_cards.ipynb #13b650ed
+# %% ../nbs/explore_cards.ipynb #7596909c
 PARTS = {"joint": ("learned", "#9467bd"), "words": ("words", "#2ca02c"), "rhythm": ("rhythm", "#e377c2"), "hub": ("too common", "#8c8c8c")}
 
 def spread(
@@ -81,7 +82,7 @@ def spread(
     sums = [(sum(min(v, 0) for v in parts.values()), sum(max(v, 0) for v in parts.values())) for parts in all_parts]
     return min((low for low, _ in sums), default=0.0), max((high for _, high in sums), default=0.0) or 1.0
 
-# %% ../nbs/explore_cards.ipynb #45d29fb2
+# %% ../nbs/explore_cards.ipynb #988f66e7
 def _segments(parts: Mapping[str, float], low: float, high: float) -> str:
     "The pieces of a bar, laid end to end from zero outwards."
     per, ends, pieces = 100 / (high - low), {True: -low, False: -low}, []
@@ -92,7 +93,7 @@ def _segments(parts: Mapping[str, float], low: float, high: float) -> str:
         pieces.append(f'<i style="left:{per * left:.2f}%;width:{per * abs(value):.2f}%;background:{colour}" title="{label} {value:+.3f}"></i>')
     return "".join(pieces)
 
-# %% ../nbs/explore_cards.ipynb #8f390a69
+# %% ../nbs/explore_cards.ipynb #61e09de4
 def parts_bar(
     parts: Mapping[str, float],                  # what joint, words, rhythm and hub bring to a score
     scale: tuple[float, float] | None = None,    # that the bars of a list share (None: its own)
@@ -105,13 +106,13 @@ def parts_bar(
                       for name, (label, colour) in PARTS.items() if abs(parts.get(name, 0)) >= 0.005)
     return f'<div class="avm-parts">{_segments(parts, low, high)}{marks}</div><div class="avm-about avm-legend">{told}</div>'
 
-# %% ../nbs/explore_cards.ipynb #8e808714
+# %% ../nbs/explore_cards.ipynb #461e065e
 def _why(answer: Recommendation) -> str:
     "The reason of an answer, where there is something to say."
     told = ("" if answer.reason.startswith(("seen: ", "heard: ")) else "why: ") + answer.reason if answer.reason else ""
     return f'<div class="avm-why" title="{html.escape(told)}">{html.escape(told)}</div>' if told else ""
 
-# %% ../nbs/explore_cards.ipynb #6f72ada0
+# %% ../nbs/explore_cards.ipynb #54e29cfe
 def answer_html(
     rank: int,                                   # place among the answers, from 1
     answer: Recommendation,                      # the answer
@@ -127,7 +128,18 @@ def answer_html(
     text = f'{head}<div class="avm-about">{_about(answer)}</div>{parts_bar(answer.parts, scale)}{_why(answer)}'
     return f'<div class="avm-card"><div class="avm-rank">{rank}</div>{_thumbnail(answer)}<div class="avm-text">{text}</div></div>'
 
-# %% ../nbs/explore_cards.ipynb #78514095
+# %% ../nbs/explore_cards.ipynb #de209e1b
+def track_html(
+    track: Any,      # a Soundtrack
+) -> str:            # HTML
+    "Picture, title and origin of a sound of the library."
+    title, tags = html.escape(track.title or track.audio_id), html.escape(", ".join(track.tags))
+    duration, tempo = track.duration and clock(track.duration), track.tempo and f"{track.tempo:.0f} beats a minute"
+    facts = " · ".join(filter(None, [duration, tempo, tags]))
+    return (f'<div class="avm-card">{_thumbnail(track)}<div class="avm-text"><div class="avm-title" title="{title}">{title}</div>'
+            f'<div class="avm-about">{_about(track)}</div><div class="avm-about">{facts}</div></div></div>')
+
+# %% ../nbs/explore_cards.ipynb #450488ea
 STYLE = """<style>
 .avm-app {font-family: var(--jp-ui-font-family, system-ui, sans-serif); color: var(--jp-ui-font-color1, inherit)}
 .avm-head {border-bottom: 1px solid var(--jp-border-color2, #9996); padding-bottom: 10px; line-height: 1.4}
@@ -159,7 +171,7 @@ div.avm-thumb {display: flex; align-items: center; justify-content: center; font
 .avm-answer .widget-html-content {flex: 1; min-width: 0; overflow: hidden}
 </style>"""
 
-# %% ../nbs/explore_cards.ipynb #326bc29f
+# %% ../nbs/explore_cards.ipynb #56f4db59
 def show_answers(
     answers: Sequence[Recommendation],    # best first
     *,
@@ -171,7 +183,7 @@ def show_answers(
     cards = (answer_html(i, a, scale=scale, mark=marks.get(a.audio_id, "")) for i, a in enumerate(answers, 1))
     return HTML(f'{STYLE}<div class="avm-app">{"".join(cards)}</div>')
 
-# %% ../nbs/explore_cards.ipynb #72f35a09
+# %% ../nbs/explore_cards.ipynb #3cbf0a76
 def sound_player(
     track: Any,      # a Recommendation, which starts at its moment, or a Soundtrack
 ) -> Any:            # a widget
@@ -184,7 +196,7 @@ def sound_player(
     address = data_uri(content, "audio/wav") + (f"#t={start:.2f}" if start else "")
     return widgets.Audio(value=address.encode(), format="url", autoplay=False, loop=False, layout=layout)
 
-# %% ../nbs/explore_cards.ipynb #85dfbc80
+# %% ../nbs/explore_cards.ipynb #b592c70d
 def answer_view(
     rank: int,                                   # place among the answers, from 1
     answer: Recommendation,                      # the answer
@@ -198,7 +210,17 @@ def answer_view(
     row = widgets.HBox([card, sound_player(answer)], layout=widgets.Layout(align_items="center", flex_flow="row wrap"))
     return row.add_class("avm-answer")
 
-# %% ../nbs/explore_cards.ipynb #f4b1b995
+# %% ../nbs/explore_cards.ipynb #9dc3f3e1
+def replace_children(
+    box: Any,         # a widget that holds others
+    *children: Any,   # what it shall hold
+) -> None:
+    "Give a box other children and let go of those it had."
+    old, box.children = box.children, children
+    for child in old:
+        for part in (*getattr(child, "children", ()), child): part.close()
+
+# %% ../nbs/explore_cards.ipynb #a6152e51
 COLUMNS = ("rank", "audio_id", "track_id", "title", "artist", "score", "joint", "words", "rhythm", "hub", "start", "loop", "duration", "tempo",
            "voice", "tags", "licence", "attribution", "link", "reason")
 
@@ -212,7 +234,7 @@ def answer_rows(
         return {name: known.get(name) for name in COLUMNS}
     return [row(rank, answer) for rank, answer in enumerate(answers, 1)]
 
-# %% ../nbs/explore_cards.ipynb #c33285b4
+# %% ../nbs/explore_cards.ipynb #6b2ae207
 def _cell(value: Any) -> Any:
     "A value as it may stand in a spreadsheet."
     if isinstance(value, list | tuple): value = "; ".join(map(str, value))
@@ -228,7 +250,7 @@ def answers_csv(
     writer.writerows({name: _cell(value) for name, value in row.items()} for row in answer_rows(answers))
     return table.getvalue()
 
-# %% ../nbs/explore_cards.ipynb #57cbd817
+# %% ../nbs/explore_cards.ipynb #ff6d472b
 def download_links(
     answers: Sequence[Recommendation],   # best first
     *,

@@ -6,7 +6,7 @@
 __all__ = ['WIDTH', 'HEIGHT', 'MARGIN', 'MAP_STYLE', 'SCRIPT', 'MOST', 'Side', 'Plane', 'fit_plane', 'Dot', 'place_dots',
            'nearest_dot', 'draw_map', 'JointMap']
 
-# %% ../nbs/joint_map.ipynb #2970f85e
+# %% ../nbs/joint_map.ipynb #1aafc390
 import html
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from .config import ArtifactError
+from .explore_cards import replace_children
 
-# %% ../nbs/joint_map.ipynb #8d954fed
+# %% ../nbs/joint_map.ipynb #59e3adbe
 @dataclass(frozen=True)
 class Side:
     "Points of one side of the joint space, and what they stand for."
@@ -32,7 +33,7 @@ class Side:
         rows = [i for i, name in enumerate(self.ids) if i % step == 0 or name in kept]
         return Side([self.ids[i] for i in rows], [self.names[i] for i in rows], self.points[rows])
 
-# %% ../nbs/joint_map.ipynb #fcc9c3e6
+# %% ../nbs/joint_map.ipynb #0644e0ba
 @dataclass(frozen=True)
 class Plane:
     "Where points of the joint space fall on a plane."
@@ -44,19 +45,20 @@ class Plane:
         "Points of a side, shape (n, dim), on the plane, shape (n, 2)."
         return (np.atleast_2d(points) - self.means[side]) @ self.axes.T
 
-# %% ../nbs/joint_map.ipynb #a72908b5
+# %% ../nbs/joint_map.ipynb #06c5c3b6
 def fit_plane(
     clips: np.ndarray,     # points of clips, shape (n, dim)
     sounds: np.ndarray,    # points of sounds, shape (m, dim)
 ) -> Plane:                # the two directions in which both sides differ most
     "Find the plane that loses least."
+    if not len(clips) or not len(sounds): raise ArtifactError("the map needs videos and tracks: there is nothing to draw")
     means = {"clip": clips.mean(axis=0), "sound": sounds.mean(axis=0)}
     _, lengths, axes = np.linalg.svd(np.vstack([clips - means["clip"], sounds - means["sound"]]), full_matrices=False)
     if len(lengths) < 2 or lengths[0] < 1e-6: raise ArtifactError("the points of the joint space are all the same: this model has nothing to draw")
     turned = axes[:2] * np.sign(axes[np.arange(2), np.abs(axes[:2]).argmax(axis=1)])[:, None]   # else a direction and its opposite are equally good
     return Plane(means, turned, float((lengths[:2] ** 2).sum() / (lengths ** 2).sum()))
 
-# %% ../nbs/joint_map.ipynb #4445e008
+# %% ../nbs/joint_map.ipynb #a4360443
 @dataclass(frozen=True)
 class Dot:
     "A mark on the map."
@@ -66,7 +68,7 @@ class Dot:
     x: float       # from the left, 0 to WIDTH
     y: float       # from the top, 0 to HEIGHT
 
-# %% ../nbs/joint_map.ipynb #74ba032f
+# %% ../nbs/joint_map.ipynb #3fd29322
 WIDTH, HEIGHT, MARGIN = 640, 400, 20
 
 def _to_canvas(places: np.ndarray, reach: np.ndarray) -> np.ndarray:
@@ -75,7 +77,7 @@ def _to_canvas(places: np.ndarray, reach: np.ndarray) -> np.ndarray:
     scale = ((middle - MARGIN) / np.maximum(reach, 1e-9)).min()
     return np.clip(middle + places * scale * [1, -1], MARGIN / 2, 2 * middle - MARGIN / 2)
 
-# %% ../nbs/joint_map.ipynb #40abc235
+# %% ../nbs/joint_map.ipynb #97efd126
 def place_dots(
     plane: Plane,                        # as fit_plane found it
     clips: Side,                         # of the library
@@ -92,7 +94,7 @@ def place_dots(
     if query is None: return dots, None
     return dots, Dot("", "clip", "the clip that asks", *map(float, _to_canvas(plane.place(query, "clip"), reach)[0]))
 
-# %% ../nbs/joint_map.ipynb #bbfe5d88
+# %% ../nbs/joint_map.ipynb #567ad1b6
 def nearest_dot(
     dots: Sequence[Dot],    # of the map, one at least
     x: float,               # from the left, 0 to WIDTH
@@ -102,7 +104,7 @@ def nearest_dot(
     distances = np.array([np.hypot(d.x - x, d.y - y) for d in dots])
     return dots[len(dots) - 1 - int(distances[::-1].argmin())]
 
-# %% ../nbs/joint_map.ipynb #dc21a50b
+# %% ../nbs/joint_map.ipynb #2e531714
 _SHAPES = {
     "clip": '<rect class="clip" x="{x0:.1f}" y="{y0:.1f}" width="6" height="6"><title>video: {name}</title></rect>',
     "sound": '<circle class="sound" cx="{x:.1f}" cy="{y:.1f}" r="3.5"><title>track: {name}</title></circle>',
@@ -112,12 +114,12 @@ _SHAPES = {
     "picked": '<circle class="picked" cx="{x:.1f}" cy="{y:.1f}" r="13"/>',
 }
 
-# %% ../nbs/joint_map.ipynb #5addd13e
+# %% ../nbs/joint_map.ipynb #258fd328
 def _shape(kind: str, dot: Dot, **more: Any) -> str:
     "A mark as SVG."
     return _SHAPES[kind].format(x=dot.x, y=dot.y, x0=dot.x - 3, y0=dot.y - 3, y1=dot.y + 4, y2=dot.y + 9, name=html.escape(dot.name), **more)
 
-# %% ../nbs/joint_map.ipynb #73fa818f
+# %% ../nbs/joint_map.ipynb #09f10442
 MAP_STYLE = """<style>
 .avm-map {width: 100%; max-width: 760px; height: auto; cursor: crosshair; border: 1px solid var(--jp-border-color2, #9996); border-radius: 8px}
 .avm-map {background: var(--jp-layout-color1, transparent)}
@@ -128,7 +130,7 @@ MAP_STYLE = """<style>
 .avm-map .picked {fill: none; stroke: var(--jp-ui-font-color1, currentColor); stroke-width: 2}
 </style>"""
 
-# %% ../nbs/joint_map.ipynb #4c61269d
+# %% ../nbs/joint_map.ipynb #cf251337
 def draw_map(
     dots: Sequence[Dot],                # of the map
     *,
@@ -144,7 +146,7 @@ def draw_map(
     label = f"map of {len(dots)} videos and tracks"
     return f'{MAP_STYLE}<svg class="avm-map" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">{"".join(marks)}</svg>'
 
-# %% ../nbs/joint_map.ipynb #629133d0
+# %% ../nbs/joint_map.ipynb #c56b5432
 SCRIPT = """
 function render({ model, el }) {
   const draw = () => { el.innerHTML = model.get("svg"); };
@@ -160,7 +162,7 @@ function render({ model, el }) {
 export default { render };
 """
 
-# %% ../nbs/joint_map.ipynb #d9bcf6a5
+# %% ../nbs/joint_map.ipynb #15917e19
 @cache
 def _drawing_class() -> type:
     "The class of a widget that shows an SVG and tells where it was clicked."
@@ -169,23 +171,24 @@ def _drawing_class() -> type:
     members = {"_esm": SCRIPT, "svg": traitlets.Unicode().tag(sync=True), "clicked": traitlets.List(traitlets.Float()).tag(sync=True)}
     return type("Drawing", (anywidget.AnyWidget,), members)
 
-# %% ../nbs/joint_map.ipynb #8a50993f
+# %% ../nbs/joint_map.ipynb #4e3b68dd
 MOST = 600   # marks of a side
 
-def _legend(plane: Plane, clips: Side, sounds: Side, shown: int) -> str:
+def _legend(plane: Plane, dots: Sequence[Dot]) -> str:
     "What the marks are, and what the map cannot show."
-    thinned = "" if shown >= len(clips) + len(sounds) else f", {shown:,} of them drawn"
-    return (f'<div class="avm-small"><span style="color:#1f77b4">■</span> {len(clips):,} videos · '
-            f'<span style="color:#ff7f0e">●</span> {len(sounds):,} tracks{thinned} · ★ the clip · numbers: its answers. '
+    n_clips = sum(dot.side == "clip" for dot in dots)
+    return (f'<div class="avm-small"><span style="color:#1f77b4">■</span> {n_clips} videos and '
+            f'<span style="color:#ff7f0e">●</span> {len(dots) - n_clips} tracks of the library · ★ the clip · numbers: its answers. '
             f"Click to hear or see what is there.<br>The plane keeps {plane.kept:.0%} of the spread of the joint space, "
             "and the score has other parts too: neighbours in the score need not be neighbours here.</div>")
 
-# %% ../nbs/joint_map.ipynb #91cdb928
+# %% ../nbs/joint_map.ipynb #e7854085
 class JointMap:
     "The map as a widget: `show` puts a question on it, a click shows what is there."
     def __init__(self, clips: Side, sounds: Side, *, view: Callable[[Dot], Any]):
         import ipywidgets as widgets
-        self.clips, self.sounds, self.view, self.plane = clips, sounds, view, fit_plane(clips.points, sounds.points)
+        self.clips, self.sounds, self.view = clips.thinned(MOST), sounds, view
+        self.plane = fit_plane(self.clips.points, sounds.thinned(MOST).points)
         self.asks, self.answers, self.picked = None, [], None
         self.drawing, self.legend, self.found = _drawing_class()(), widgets.HTML(), widgets.VBox()
         self.widget = widgets.VBox([self.drawing, self.legend, self.found], layout=widgets.Layout(grid_gap="6px"))
@@ -194,16 +197,16 @@ class JointMap:
 
     def show(self, query: np.ndarray | None, answers: Sequence[str] = ()) -> None:
         "Draw the map with the point of a clip, shape (dim,), and the ids of its answers, best first."
-        clips, sounds = self.clips.thinned(MOST), self.sounds.thinned(MOST, keep=answers)
-        self.dots, self.asks = place_dots(self.plane, clips, sounds, query=query)
-        self.answers, self.picked, self.found.children = list(answers), None, ()
-        self.legend.value = _legend(self.plane, self.clips, self.sounds, len(self.dots))
+        self.dots, self.asks = place_dots(self.plane, self.clips, self.sounds.thinned(MOST, keep=answers), query=query)
+        self.answers, self.picked = list(answers), None
+        replace_children(self.found)
+        self.legend.value = _legend(self.plane, self.dots)
         self._draw()
 
     def pick(self, x: float, y: float) -> None:
         "Show what is nearest to a place of the drawing."
         self.picked = nearest_dot(self.dots, x, y)
-        self.found.children = (self.view(self.picked),)
+        replace_children(self.found, self.view(self.picked))
         self._draw()
 
     def _draw(self) -> None: self.drawing.svg = draw_map(self.dots, asks=self.asks, answers=self.answers, picked=self.picked)
