@@ -7,7 +7,7 @@ __all__ = ['PARTS', 'STYLE', 'COLUMNS', 'data_uri', 'picture_uri', 'clock', 'mom
            'track_html', 'show_answers', 'sound_player', 'answer_view', 'replace_children', 'answer_rows',
            'answers_csv', 'download_links']
 
-# %% ../nbs/explore_cards.ipynb #1b461e33
+# %% ../nbs/explore_cards.ipynb #9f978507
 import base64
 import csv
 import html
@@ -19,7 +19,7 @@ from typing import Any
 
 from .recommend import Recommendation
 
-# %% ../nbs/explore_cards.ipynb #8519b7c9
+# %% ../nbs/explore_cards.ipynb #d17a4e64
 def data_uri(
     content: bytes,   # of a file
     kind: str,        # its media type, such as audio/wav
@@ -27,7 +27,7 @@ def data_uri(
     "A file as an address that holds the file itself."
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
-# %% ../nbs/explore_cards.ipynb #48e36725
+# %% ../nbs/explore_cards.ipynb #4b1659e8
 def picture_uri(
     image: Any,         # RGB uint8 picture, shape (height, width, 3)
     *,
@@ -40,7 +40,7 @@ def picture_uri(
     height = max(1, round(width * image.shape[0] / image.shape[1]))
     return data_uri(jpeg(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)), "image/jpeg")
 
-# %% ../nbs/explore_cards.ipynb #7626b7f2
+# %% ../nbs/explore_cards.ipynb #5f5b4b95
 def _thumbnail(answer: Any) -> str:
     "The first picture of the clip a sound comes from, or an empty frame."
     import cv2
@@ -48,7 +48,7 @@ def _thumbnail(answer: Any) -> str:
     if image is None: return '<div class="avm-thumb">♪</div>'
     return f'<img class="avm-thumb" alt="" src="{picture_uri(image[..., ::-1])}">'
 
-# %% ../nbs/explore_cards.ipynb #7718d432
+# %% ../nbs/explore_cards.ipynb #c48e1a33
 def _about(answer: Any) -> str:
     "Id, maker, licence and source of a sound, in one line."
     parts = [html.escape(text) for text in (answer.audio_id, answer.credit, answer.licence) if text]
@@ -56,14 +56,14 @@ def _about(answer: Any) -> str:
         parts.append(f'<a href="{html.escape(answer.link)}" target="_blank" rel="noopener noreferrer">source</a>')
     return " · ".join(parts)
 
-# %% ../nbs/explore_cards.ipynb #fdf58b1c
+# %% ../nbs/explore_cards.ipynb #49dbf856
 def clock(
     seconds: float,   # from the start of a track
 ) -> str:             # minutes and seconds
     "A time as players show it."
     return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
 
-# %% ../nbs/explore_cards.ipynb #6a1d9a89
+# %% ../nbs/explore_cards.ipynb #b9d1550a
 def moment_text(
     answer: Any,     # a Recommendation, or a Soundtrack, which has no moment
 ) -> str:            # "from 0:12"; empty: not known
@@ -72,7 +72,7 @@ def moment_text(
     if moment is None: return ""
     return f"from {clock(moment.start)}" + (", repeated" if moment.loop else "")
 
-# %% ../nbs/explore_cards.ipynb #7596909c
+# %% ../nbs/explore_cards.ipynb #5d31b021
 PARTS = {"joint": ("learned", "#9467bd"), "words": ("words", "#2ca02c"), "rhythm": ("rhythm", "#e377c2"), "hub": ("too common", "#8c8c8c")}
 
 def spread(
@@ -82,7 +82,7 @@ def spread(
     sums = [(sum(min(v, 0) for v in parts.values()), sum(max(v, 0) for v in parts.values())) for parts in all_parts]
     return min((low for low, _ in sums), default=0.0), max((high for _, high in sums), default=0.0) or 1.0
 
-# %% ../nbs/explore_cards.ipynb #988f66e7
+# %% ../nbs/explore_cards.ipynb #4af9af7c
 def _segments(parts: Mapping[str, float], low: float, high: float) -> str:
     "The pieces of a bar, laid end to end from zero outwards."
     per, ends, pieces = 100 / (high - low), {True: -low, False: -low}, []
@@ -93,7 +93,7 @@ def _segments(parts: Mapping[str, float], low: float, high: float) -> str:
         pieces.append(f'<i style="left:{per * left:.2f}%;width:{per * abs(value):.2f}%;background:{colour}" title="{label} {value:+.3f}"></i>')
     return "".join(pieces)
 
-# %% ../nbs/explore_cards.ipynb #61e09de4
+# %% ../nbs/explore_cards.ipynb #dc04d218
 def parts_bar(
     parts: Mapping[str, float],                  # what joint, words, rhythm and hub bring to a score
     scale: tuple[float, float] | None = None,    # that the bars of a list share (None: its own)
@@ -106,13 +106,13 @@ def parts_bar(
                       for name, (label, colour) in PARTS.items() if abs(parts.get(name, 0)) >= 0.005)
     return f'<div class="avm-parts">{_segments(parts, low, high)}{marks}</div><div class="avm-about avm-legend">{told}</div>'
 
-# %% ../nbs/explore_cards.ipynb #461e065e
+# %% ../nbs/explore_cards.ipynb #f9bbe1cc
 def _why(answer: Recommendation) -> str:
     "The reason of an answer, where there is something to say."
     told = ("" if answer.reason.startswith(("seen: ", "heard: ")) else "why: ") + answer.reason if answer.reason else ""
     return f'<div class="avm-why" title="{html.escape(told)}">{html.escape(told)}</div>' if told else ""
 
-# %% ../nbs/explore_cards.ipynb #54e29cfe
+# %% ../nbs/explore_cards.ipynb #d4d7ea65
 def answer_html(
     rank: int,                                   # place among the answers, from 1
     answer: Recommendation,                      # the answer
@@ -124,11 +124,11 @@ def answer_html(
     title = html.escape(answer.title or answer.audio_id)
     told = {"": moment_text(answer), "own": mark}
     badges = "".join(f'<span class="avm-badge {kind}">{html.escape(text)}</span>' for kind, text in told.items() if text)
-    head = f'<div class="avm-row"><div class="avm-title" title="{title}">{title}</div>{badges}<div class="avm-score">{answer.score:.3f}</div></div>'
-    text = f'{head}<div class="avm-about">{_about(answer)}</div>{parts_bar(answer.parts, scale)}{_why(answer)}'
+    head = f'<div class="avm-row"><div class="avm-title" title="{title}">{title}</div><div class="avm-score">{answer.score:.3f}</div></div>'
+    text = f'{head}<div class="avm-about">{badges}{_about(answer)}</div>{parts_bar(answer.parts, scale)}{_why(answer)}'
     return f'<div class="avm-card"><div class="avm-rank">{rank}</div>{_thumbnail(answer)}<div class="avm-text">{text}</div></div>'
 
-# %% ../nbs/explore_cards.ipynb #de209e1b
+# %% ../nbs/explore_cards.ipynb #b97b30ae
 def track_html(
     track: Any,      # a Soundtrack
 ) -> str:            # HTML
@@ -139,7 +139,7 @@ def track_html(
     return (f'<div class="avm-card">{_thumbnail(track)}<div class="avm-text"><div class="avm-title" title="{title}">{title}</div>'
             f'<div class="avm-about">{_about(track)}</div><div class="avm-about">{facts}</div></div></div>')
 
-# %% ../nbs/explore_cards.ipynb #450488ea
+# %% ../nbs/explore_cards.ipynb #eb260819
 STYLE = """<style>
 .avm-app {font-family: var(--jp-ui-font-family, system-ui, sans-serif); color: var(--jp-ui-font-color1, inherit)}
 .avm-head {border-bottom: 1px solid var(--jp-border-color2, #9996); padding-bottom: 10px; line-height: 1.4}
@@ -156,6 +156,8 @@ div.avm-thumb {display: flex; align-items: center; justify-content: center; font
 .avm-text {flex: 1; min-width: 0; max-width: 520px}
 .avm-row {display: flex; gap: 8px; align-items: baseline}
 .avm-title {font-size: 14px; font-weight: 600; white-space: nowrap; overflow: hidden; text-overflow: ellipsis}
+.avm-app a {color: inherit; text-decoration: underline}
+.avm-badge {margin-right: 6px; color: var(--jp-ui-font-color1, inherit)}
 .avm-badge {font-size: 11px; padding: 0 7px; border-radius: 9px; white-space: nowrap; background: #ff7f0e30}
 .avm-badge.own {background: #2ca02c40}
 .avm-score {margin-left: auto; font-size: 13px; font-weight: 600; font-variant-numeric: tabular-nums}
@@ -166,12 +168,14 @@ div.avm-thumb {display: flex; align-items: center; justify-content: center; font
 .avm-legend span {white-space: nowrap}
 .avm-legend i {display: inline-block; width: 8px; height: 8px; border-radius: 2px; margin-right: 4px}
 .avm-why {font-size: 13px; white-space: nowrap; overflow: hidden; text-overflow: ellipsis}
+.avm-verdict p {margin: 0 0 4px; font-size: 13px; line-height: 1.4}
+.avm-verdict .avm-row {margin-top: 10px}
 .avm-answer {border: 1px solid var(--jp-border-color2, #ddd); border-radius: 8px; padding: 4px 12px; gap: 14px}
 .avm-answer {background: var(--jp-layout-color1, #fff)}
 .avm-answer .widget-html-content {flex: 1; min-width: 0; overflow: hidden}
 </style>"""
 
-# %% ../nbs/explore_cards.ipynb #56f4db59
+# %% ../nbs/explore_cards.ipynb #7f0d7c5f
 def show_answers(
     answers: Sequence[Recommendation],    # best first
     *,
@@ -183,7 +187,7 @@ def show_answers(
     cards = (answer_html(i, a, scale=scale, mark=marks.get(a.audio_id, "")) for i, a in enumerate(answers, 1))
     return HTML(f'{STYLE}<div class="avm-app">{"".join(cards)}</div>')
 
-# %% ../nbs/explore_cards.ipynb #3cbf0a76
+# %% ../nbs/explore_cards.ipynb #bc38dfc2
 def sound_player(
     track: Any,      # a Recommendation, which starts at its moment, or a Soundtrack
 ) -> Any:            # a widget
@@ -196,7 +200,7 @@ def sound_player(
     address = data_uri(content, "audio/wav") + (f"#t={start:.2f}" if start else "")
     return widgets.Audio(value=address.encode(), format="url", autoplay=False, loop=False, layout=layout)
 
-# %% ../nbs/explore_cards.ipynb #b592c70d
+# %% ../nbs/explore_cards.ipynb #d1aa7455
 def answer_view(
     rank: int,                                   # place among the answers, from 1
     answer: Recommendation,                      # the answer
@@ -210,7 +214,7 @@ def answer_view(
     row = widgets.HBox([card, sound_player(answer)], layout=widgets.Layout(align_items="center", flex_flow="row wrap"))
     return row.add_class("avm-answer")
 
-# %% ../nbs/explore_cards.ipynb #9dc3f3e1
+# %% ../nbs/explore_cards.ipynb #f2beaef2
 def replace_children(
     box: Any,         # a widget that holds others
     *children: Any,   # what it shall hold
@@ -220,7 +224,7 @@ def replace_children(
     for child in old:
         for part in (*getattr(child, "children", ()), child): part.close()
 
-# %% ../nbs/explore_cards.ipynb #a6152e51
+# %% ../nbs/explore_cards.ipynb #98426495
 COLUMNS = ("rank", "audio_id", "track_id", "title", "artist", "score", "joint", "words", "rhythm", "hub", "start", "loop", "duration", "tempo",
            "voice", "tags", "licence", "attribution", "link", "reason")
 
@@ -234,7 +238,7 @@ def answer_rows(
         return {name: known.get(name) for name in COLUMNS}
     return [row(rank, answer) for rank, answer in enumerate(answers, 1)]
 
-# %% ../nbs/explore_cards.ipynb #6b2ae207
+# %% ../nbs/explore_cards.ipynb #73e4e4c8
 def _cell(value: Any) -> Any:
     "A value as it may stand in a spreadsheet."
     if isinstance(value, list | tuple): value = "; ".join(map(str, value))
@@ -250,7 +254,7 @@ def answers_csv(
     writer.writerows({name: _cell(value) for name, value in row.items()} for row in answer_rows(answers))
     return table.getvalue()
 
-# %% ../nbs/explore_cards.ipynb #ff6d472b
+# %% ../nbs/explore_cards.ipynb #9d698f32
 def download_links(
     answers: Sequence[Recommendation],   # best first
     *,

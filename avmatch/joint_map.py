@@ -6,7 +6,7 @@
 __all__ = ['WIDTH', 'HEIGHT', 'MARGIN', 'MAP_STYLE', 'SCRIPT', 'MOST', 'Side', 'Plane', 'fit_plane', 'Dot', 'place_dots',
            'nearest_dot', 'draw_map', 'JointMap']
 
-# %% ../nbs/joint_map.ipynb #1aafc390
+# %% ../nbs/joint_map.ipynb #29acebe7
 import html
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ import numpy as np
 from .config import ArtifactError
 from .explore_cards import replace_children
 
-# %% ../nbs/joint_map.ipynb #59e3adbe
+# %% ../nbs/joint_map.ipynb #5b0c6409
 @dataclass(frozen=True)
 class Side:
     "Points of one side of the joint space, and what they stand for."
@@ -33,7 +33,7 @@ class Side:
         rows = [i for i, name in enumerate(self.ids) if i % step == 0 or name in kept]
         return Side([self.ids[i] for i in rows], [self.names[i] for i in rows], self.points[rows])
 
-# %% ../nbs/joint_map.ipynb #0644e0ba
+# %% ../nbs/joint_map.ipynb #f832767e
 @dataclass(frozen=True)
 class Plane:
     "Where points of the joint space fall on a plane."
@@ -45,7 +45,7 @@ class Plane:
         "Points of a side, shape (n, dim), on the plane, shape (n, 2)."
         return (np.atleast_2d(points) - self.means[side]) @ self.axes.T
 
-# %% ../nbs/joint_map.ipynb #06c5c3b6
+# %% ../nbs/joint_map.ipynb #e2710746
 def fit_plane(
     clips: np.ndarray,     # points of clips, shape (n, dim)
     sounds: np.ndarray,    # points of sounds, shape (m, dim)
@@ -58,7 +58,7 @@ def fit_plane(
     turned = axes[:2] * np.sign(axes[np.arange(2), np.abs(axes[:2]).argmax(axis=1)])[:, None]   # else a direction and its opposite are equally good
     return Plane(means, turned, float((lengths[:2] ** 2).sum() / (lengths ** 2).sum()))
 
-# %% ../nbs/joint_map.ipynb #a4360443
+# %% ../nbs/joint_map.ipynb #7decc1d3
 @dataclass(frozen=True)
 class Dot:
     "A mark on the map."
@@ -68,7 +68,7 @@ class Dot:
     x: float       # from the left, 0 to WIDTH
     y: float       # from the top, 0 to HEIGHT
 
-# %% ../nbs/joint_map.ipynb #3fd29322
+# %% ../nbs/joint_map.ipynb #c18bd541
 WIDTH, HEIGHT, MARGIN = 640, 400, 20
 
 def _to_canvas(places: np.ndarray, reach: np.ndarray) -> np.ndarray:
@@ -77,7 +77,7 @@ def _to_canvas(places: np.ndarray, reach: np.ndarray) -> np.ndarray:
     scale = ((middle - MARGIN) / np.maximum(reach, 1e-9)).min()
     return np.clip(middle + places * scale * [1, -1], MARGIN / 2, 2 * middle - MARGIN / 2)
 
-# %% ../nbs/joint_map.ipynb #97efd126
+# %% ../nbs/joint_map.ipynb #7a6ff211
 def place_dots(
     plane: Plane,                        # as fit_plane found it
     clips: Side,                         # of the library
@@ -94,7 +94,7 @@ def place_dots(
     if query is None: return dots, None
     return dots, Dot("", "clip", "the clip that asks", *map(float, _to_canvas(plane.place(query, "clip"), reach)[0]))
 
-# %% ../nbs/joint_map.ipynb #567ad1b6
+# %% ../nbs/joint_map.ipynb #f3be901a
 def nearest_dot(
     dots: Sequence[Dot],    # of the map, one at least
     x: float,               # from the left, 0 to WIDTH
@@ -104,7 +104,7 @@ def nearest_dot(
     distances = np.array([np.hypot(d.x - x, d.y - y) for d in dots])
     return dots[len(dots) - 1 - int(distances[::-1].argmin())]
 
-# %% ../nbs/joint_map.ipynb #2e531714
+# %% ../nbs/joint_map.ipynb #cfa6daec
 _SHAPES = {
     "clip": '<rect class="clip" x="{x0:.1f}" y="{y0:.1f}" width="6" height="6"><title>video: {name}</title></rect>',
     "sound": '<circle class="sound" cx="{x:.1f}" cy="{y:.1f}" r="3.5"><title>track: {name}</title></circle>',
@@ -114,23 +114,23 @@ _SHAPES = {
     "picked": '<circle class="picked" cx="{x:.1f}" cy="{y:.1f}" r="13"/>',
 }
 
-# %% ../nbs/joint_map.ipynb #258fd328
+# %% ../nbs/joint_map.ipynb #7e3653d0
 def _shape(kind: str, dot: Dot, **more: Any) -> str:
     "A mark as SVG."
     return _SHAPES[kind].format(x=dot.x, y=dot.y, x0=dot.x - 3, y0=dot.y - 3, y1=dot.y + 4, y2=dot.y + 9, name=html.escape(dot.name), **more)
 
-# %% ../nbs/joint_map.ipynb #09f10442
+# %% ../nbs/joint_map.ipynb #d5477ec0
 MAP_STYLE = """<style>
 .avm-map {width: 100%; max-width: 760px; height: auto; cursor: crosshair; border: 1px solid var(--jp-border-color2, #9996); border-radius: 8px}
 .avm-map {background: var(--jp-layout-color1, transparent)}
-.avm-map .clip {fill: #1f77b4; fill-opacity: .6} .avm-map .sound {fill: #ff7f0e; fill-opacity: .6}
+.avm-map .clip {fill: #1f77b4; fill-opacity: .75} .avm-map .sound {fill: #ff7f0e; fill-opacity: .75}
 .avm-map .answer circle {fill: #ff7f0e; stroke: #fff; stroke-width: 1.5}
 .avm-map text {text-anchor: middle; font: 600 11px system-ui, sans-serif; fill: #000; pointer-events: none}
 .avm-map .asks {font-size: 26px; fill: #1f77b4; stroke: #fff; stroke-width: 1}
 .avm-map .picked {fill: none; stroke: var(--jp-ui-font-color1, currentColor); stroke-width: 2}
 </style>"""
 
-# %% ../nbs/joint_map.ipynb #cf251337
+# %% ../nbs/joint_map.ipynb #e173b8f0
 def draw_map(
     dots: Sequence[Dot],                # of the map
     *,
@@ -146,7 +146,7 @@ def draw_map(
     label = f"map of {len(dots)} videos and tracks"
     return f'{MAP_STYLE}<svg class="avm-map" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">{"".join(marks)}</svg>'
 
-# %% ../nbs/joint_map.ipynb #c56b5432
+# %% ../nbs/joint_map.ipynb #a7f24826
 SCRIPT = """
 function render({ model, el }) {
   const draw = () => { el.innerHTML = model.get("svg"); };
@@ -162,7 +162,7 @@ function render({ model, el }) {
 export default { render };
 """
 
-# %% ../nbs/joint_map.ipynb #15917e19
+# %% ../nbs/joint_map.ipynb #2940823c
 @cache
 def _drawing_class() -> type:
     "The class of a widget that shows an SVG and tells where it was clicked."
@@ -171,23 +171,23 @@ def _drawing_class() -> type:
     members = {"_esm": SCRIPT, "svg": traitlets.Unicode().tag(sync=True), "clicked": traitlets.List(traitlets.Float()).tag(sync=True)}
     return type("Drawing", (anywidget.AnyWidget,), members)
 
-# %% ../nbs/joint_map.ipynb #4e3b68dd
+# %% ../nbs/joint_map.ipynb #9b7b1128
 MOST = 600   # marks of a side
 
-def _legend(plane: Plane, dots: Sequence[Dot]) -> str:
+def _legend(plane: Plane, dots: Sequence[Dot], space: str) -> str:
     "What the marks are, and what the map cannot show."
     n_clips = sum(dot.side == "clip" for dot in dots)
     return (f'<div class="avm-small"><span style="color:#1f77b4">■</span> {n_clips} videos and '
             f'<span style="color:#ff7f0e">●</span> {len(dots) - n_clips} tracks of the library · ★ the clip · numbers: its answers. '
-            f"Click to hear or see what is there.<br>The plane keeps {plane.kept:.0%} of the spread of the joint space, "
+            f"Click to hear or see what is there.<br>The plane keeps {plane.kept:.0%} of the spread of the {space}, "
             "and the score has other parts too: neighbours in the score need not be neighbours here.</div>")
 
-# %% ../nbs/joint_map.ipynb #e7854085
+# %% ../nbs/joint_map.ipynb #4877de9f
 class JointMap:
     "The map as a widget: `show` puts a question on it, a click shows what is there."
-    def __init__(self, clips: Side, sounds: Side, *, view: Callable[[Dot], Any]):
+    def __init__(self, clips: Side, sounds: Side, *, view: Callable[[Dot], Any], space: str = "joint space"):
         import ipywidgets as widgets
-        self.clips, self.sounds, self.view = clips.thinned(MOST), sounds, view
+        self.clips, self.sounds, self.view, self.space = clips.thinned(MOST), sounds, view, space
         self.plane = fit_plane(self.clips.points, sounds.thinned(MOST).points)
         self.asks, self.answers, self.picked = None, [], None
         self.drawing, self.legend, self.found = _drawing_class()(), widgets.HTML(), widgets.VBox()
@@ -200,7 +200,7 @@ class JointMap:
         self.dots, self.asks = place_dots(self.plane, self.clips, self.sounds.thinned(MOST, keep=answers), query=query)
         self.answers, self.picked = list(answers), None
         replace_children(self.found)
-        self.legend.value = _legend(self.plane, self.dots)
+        self.legend.value = _legend(self.plane, self.dots, self.space)
         self._draw()
 
     def pick(self, x: float, y: float) -> None:
