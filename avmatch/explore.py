@@ -28,7 +28,7 @@ from .video_features import load_video_sequences
 from .why_not import Question, Verdict, WhyNot, track_label, why_not
 from .workspace import Workspace
 
-# %% ../nbs/08_explore.ipynb #8a94c539
+# %% ../nbs/08_explore.ipynb #cfc5d2c8
 def meeting_points(
     engine: Engine,          # of a library
     described: Described,    # n clips or sounds, as its matcher compares them
@@ -36,14 +36,14 @@ def meeting_points(
     "Points of clips or sounds in the space in which the two meet: the joint one, or that of words."
     return described.joint if engine.matcher.space else described.words
 
-# %% ../nbs/08_explore.ipynb #40a8f3cf
+# %% ../nbs/08_explore.ipynb #b03280e9
 @dataclass(frozen=True)
 class Library:
     "What the explorer knows beside the tracks."
     videos: dict[str, Video]    # by their ids
     points: Side                # of videos, where they meet the sounds; of a part of them, where there are many
 
-# %% ../nbs/08_explore.ipynb #6a50f4df
+# %% ../nbs/08_explore.ipynb #fbff9848
 def load_library(
     workspace: Workspace,      # a finished run
     engine: Engine,            # of the same
@@ -85,7 +85,7 @@ def _steps(explorer: "Explorer") -> Any:
                          step("2. How many answers, and which"), explorer.top_k, filters, step("3. Ask"), explorer.button],
                         layout=widgets.Layout(flex="0 0 300px", width="300px", overflow="hidden"))
 
-# %% ../nbs/08_explore.ipynb #ec7e1f58
+# %% ../nbs/08_explore.ipynb #e11671b4
 def _arrange(explorer: "Explorer") -> Any:
     "The page: head above, steps on the left; answers, map and the question why on the right."
     import ipywidgets as widgets
@@ -98,7 +98,7 @@ def _arrange(explorer: "Explorer") -> Any:
     page = widgets.VBox([widgets.HTML(STYLE + HEAD), body], layout=widgets.Layout(max_width="1240px", padding="4px"))
     return page.add_class("avm-app")
 
-# %% ../nbs/08_explore.ipynb #fc6a2cdc
+# %% ../nbs/08_explore.ipynb #7fd53005
 def _track_view(track: Soundtrack) -> Any:
     "A sound of the library with its player."
     import ipywidgets as widgets
@@ -118,7 +118,7 @@ def _ranked_view(explorer: "Explorer", rank: int) -> Any:
     answer, scale = explorer.answers[rank - 1], spread([answer.parts for answer in explorer.answers])
     return answer_view(rank, answer, scale=scale, mark="its own track" if explorer.is_own(answer) else "")
 
-# %% ../nbs/08_explore.ipynb #ad79bc3e
+# %% ../nbs/08_explore.ipynb #34a9fa2b
 def _make_map(explorer: "Explorer") -> JointMap | None:
     "The map of a library; None where the model puts nothing into a space."
     ids, tracks = explorer.engine.sounds.index.ids, explorer.engine.tracks
@@ -164,7 +164,7 @@ class Explorer:
         "Whether a track is the one that was under the chosen video."
         return bool(self.own) and (track.fingerprint_group or track.track_id) == self.own
 
-# %% ../nbs/08_explore.ipynb #af7f2fc1
+# %% ../nbs/08_explore.ipynb #ef155665
 def _connect(explorer: Explorer) -> None:
     "Let the controls act."
     chosen = {explorer.upload: lambda value: _choose_upload(explorer, value[0]),
@@ -206,7 +206,7 @@ def _forget(explorer: Explorer) -> None:
     for box in (explorer.results, explorer.why.told): replace_children(box)
     if explorer.map: explorer.map.show(None)
 
-# %% ../nbs/08_explore.ipynb #24a5993b
+# %% ../nbs/08_explore.ipynb #7951d2cd
 def _answer(explorer: Explorer) -> None:
     "Ask the engine and show what it says."
     if explorer.chosen is None: raise MediaError("There is no clip yet: upload a video, give the path of one or choose one.", reason="missing")
@@ -220,7 +220,7 @@ def _answer(explorer: Explorer) -> None:
     explorer.say(_summary(explorer), "done")
     explorer.why.refresh()
 
-# %% ../nbs/08_explore.ipynb #a41a3aac
+# %% ../nbs/08_explore.ipynb #dbe41b9c
 def _summary(explorer: Explorer) -> str:
     "What was answered, in a sentence or two."
     if not explorer.answers: return "No track passes these filters. Loosen them and ask again."
@@ -245,7 +245,7 @@ def remember_last(
     look = lru_cache(maxsize=1)(lambda path, changed: encode(path))
     return lambda path: look(path, Path(path).stat().st_mtime_ns if Path(path).exists() else 0)
 
-# %% ../nbs/08_explore.ipynb #6fa8111d
+# %% ../nbs/08_explore.ipynb #e9dc228c
 def make_explorer(
     config: Config,          # the config in force
     workspace: Workspace,    # a finished run

@@ -7,7 +7,7 @@ __all__ = ['PARTS', 'STYLE', 'COLUMNS', 'data_uri', 'picture_uri', 'clock', 'mom
            'track_html', 'show_answers', 'sound_player', 'answer_view', 'replace_children', 'answer_rows',
            'answers_csv', 'download_links']
 
-# %% ../nbs/explore_cards.ipynb #9f978507
+# %% ../nbs/explore_cards.ipynb #5efe5cf2
 import base64
 import csv
 import html
@@ -19,7 +19,7 @@ from typing import Any
 
 from .recommend import Recommendation
 
-# %% ../nbs/explore_cards.ipynb #d17a4e64
+# %% ../nbs/explore_cards.ipynb #e6e4d56e
 def data_uri(
     content: bytes,   # of a file
     kind: str,        # its media type, such as audio/wav
@@ -27,7 +27,7 @@ def data_uri(
     "A file as an address that holds the file itself."
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
-# %% ../nbs/explore_cards.ipynb #4b1659e8
+# %% ../nbs/explore_cards.ipynb #c01ea03f
 def picture_uri(
     image: Any,         # RGB uint8 picture, shape (height, width, 3)
     *,
@@ -40,7 +40,7 @@ def picture_uri(
     height = max(1, round(width * image.shape[0] / image.shape[1]))
     return data_uri(jpeg(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)), "image/jpeg")
 
-# %% ../nbs/explore_cards.ipynb #5f5b4b95
+# %% ../nbs/explore_cards.ipynb #3d207174
 def _thumbnail(answer: Any) -> str:
     "The first picture of the clip a sound comes from, or an empty frame."
     import cv2
@@ -48,7 +48,7 @@ def _thumbnail(answer: Any) -> str:
     if image is None: return '<div class="avm-thumb">♪</div>'
     return f'<img class="avm-thumb" alt="" src="{picture_uri(image[..., ::-1])}">'
 
-# %% ../nbs/explore_cards.ipynb #c48e1a33
+# %% ../nbs/explore_cards.ipynb #32caaa2b
 def _about(answer: Any) -> str:
     "Id, maker, licence and source of a sound, in one line."
     parts = [html.escape(text) for text in (answer.audio_id, answer.credit, answer.licence) if text]
@@ -56,14 +56,14 @@ def _about(answer: Any) -> str:
         parts.append(f'<a href="{html.escape(answer.link)}" target="_blank" rel="noopener noreferrer">source</a>')
     return " · ".join(parts)
 
-# %% ../nbs/explore_cards.ipynb #49dbf856
+# %% ../nbs/explore_cards.ipynb #1e81c813
 def clock(
     seconds: float,   # from the start of a track
 ) -> str:             # minutes and seconds
     "A time as players show it."
     return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
 
-# %% ../nbs/explore_cards.ipynb #b9d1550a
+# %% ../nbs/explore_cards.ipynb #f08d1f6d
 def moment_text(
     answer: Any,     # a Recommendation, or a Soundtrack, which has no moment
 ) -> str:            # "from 0:12"; empty: not known
@@ -72,7 +72,7 @@ def moment_text(
     if moment is None: return ""
     return f"from {clock(moment.start)}" + (", repeated" if moment.loop else "")
 
-# %% ../nbs/explore_cards.ipynb #5d31b021
+# %% ../nbs/explore_cards.ipynb #d4fd54ec
 PARTS = {"joint": ("learned", "#9467bd"), "words": ("words", "#2ca02c"), "rhythm": ("rhythm", "#e377c2"), "hub": ("too common", "#8c8c8c")}
 
 def spread(
@@ -82,7 +82,7 @@ def spread(
     sums = [(sum(min(v, 0) for v in parts.values()), sum(max(v, 0) for v in parts.values())) for parts in all_parts]
     return min((low for low, _ in sums), default=0.0), max((high for _, high in sums), default=0.0) or 1.0
 
-# %% ../nbs/explore_cards.ipynb #4af9af7c
+# %% ../nbs/explore_cards.ipynb #de00ef7b
 def _segments(parts: Mapping[str, float], low: float, high: float) -> str:
     "The pieces of a bar, laid end to end from zero outwards."
     per, ends, pieces = 100 / (high - low), {True: -low, False: -low}, []
@@ -93,7 +93,7 @@ def _segments(parts: Mapping[str, float], low: float, high: float) -> str:
         pieces.append(f'<i style="left:{per * left:.2f}%;width:{per * abs(value):.2f}%;background:{colour}" title="{label} {value:+.3f}"></i>')
     return "".join(pieces)
 
-# %% ../nbs/explore_cards.ipynb #dc04d218
+# %% ../nbs/explore_cards.ipynb #138056ce
 def parts_bar(
     parts: Mapping[str, float],                  # what joint, words, rhythm and hub bring to a score
     scale: tuple[float, float] | None = None,    # that the bars of a list share (None: its own)
@@ -106,13 +106,13 @@ def parts_bar(
                       for name, (label, colour) in PARTS.items() if abs(parts.get(name, 0)) >= 0.005)
     return f'<div class="avm-parts">{_segments(parts, low, high)}{marks}</div><div class="avm-about avm-legend">{told}</div>'
 
-# %% ../nbs/explore_cards.ipynb #f9bbe1cc
+# %% ../nbs/explore_cards.ipynb #faa0df4a
 def _why(answer: Recommendation) -> str:
     "The reason of an answer, where there is something to say."
     told = ("" if answer.reason.startswith(("seen: ", "heard: ")) else "why: ") + answer.reason if answer.reason else ""
     return f'<div class="avm-why" title="{html.escape(told)}">{html.escape(told)}</div>' if told else ""
 
-# %% ../nbs/explore_cards.ipynb #d4d7ea65
+# %% ../nbs/explore_cards.ipynb #2317f52e
 def answer_html(
     rank: int,                                   # place among the answers, from 1
     answer: Recommendation,                      # the answer
@@ -128,7 +128,7 @@ def answer_html(
     text = f'{head}<div class="avm-about">{badges}{_about(answer)}</div>{parts_bar(answer.parts, scale)}{_why(answer)}'
     return f'<div class="avm-card"><div class="avm-rank">{rank}</div>{_thumbnail(answer)}<div class="avm-text">{text}</div></div>'
 
-# %% ../nbs/explore_cards.ipynb #b97b30ae
+# %% ../nbs/explore_cards.ipynb #cbf4adef
 def track_html(
     track: Any,      # a Soundtrack
 ) -> str:            # HTML
@@ -139,7 +139,7 @@ def track_html(
     return (f'<div class="avm-card">{_thumbnail(track)}<div class="avm-text"><div class="avm-title" title="{title}">{title}</div>'
             f'<div class="avm-about">{_about(track)}</div><div class="avm-about">{facts}</div></div></div>')
 
-# %% ../nbs/explore_cards.ipynb #eb260819
+# %% ../nbs/explore_cards.ipynb #5511275d
 STYLE = """<style>
 .avm-app {font-family: var(--jp-ui-font-family, system-ui, sans-serif); color: var(--jp-ui-font-color1, inherit)}
 .avm-head {border-bottom: 1px solid var(--jp-border-color2, #9996); padding-bottom: 10px; line-height: 1.4}
@@ -175,7 +175,7 @@ div.avm-thumb {display: flex; align-items: center; justify-content: center; font
 .avm-answer .widget-html-content {flex: 1; min-width: 0; overflow: hidden}
 </style>"""
 
-# %% ../nbs/explore_cards.ipynb #7f0d7c5f
+# %% ../nbs/explore_cards.ipynb #9cfc5f41
 def show_answers(
     answers: Sequence[Recommendation],    # best first
     *,
@@ -187,7 +187,7 @@ def show_answers(
     cards = (answer_html(i, a, scale=scale, mark=marks.get(a.audio_id, "")) for i, a in enumerate(answers, 1))
     return HTML(f'{STYLE}<div class="avm-app">{"".join(cards)}</div>')
 
-# %% ../nbs/explore_cards.ipynb #bc38dfc2
+# %% ../nbs/explore_cards.ipynb #5c504ab6
 def sound_player(
     track: Any,      # a Recommendation, which starts at its moment, or a Soundtrack
 ) -> Any:            # a widget
@@ -200,7 +200,7 @@ def sound_player(
     address = data_uri(content, "audio/wav") + (f"#t={start:.2f}" if start else "")
     return widgets.Audio(value=address.encode(), format="url", autoplay=False, loop=False, layout=layout)
 
-# %% ../nbs/explore_cards.ipynb #d1aa7455
+# %% ../nbs/explore_cards.ipynb #f3b1c299
 def answer_view(
     rank: int,                                   # place among the answers, from 1
     answer: Recommendation,                      # the answer
@@ -214,7 +214,7 @@ def answer_view(
     row = widgets.HBox([card, sound_player(answer)], layout=widgets.Layout(align_items="center", flex_flow="row wrap"))
     return row.add_class("avm-answer")
 
-# %% ../nbs/explore_cards.ipynb #f2beaef2
+# %% ../nbs/explore_cards.ipynb #bba3bd08
 def replace_children(
     box: Any,         # a widget that holds others
     *children: Any,   # what it shall hold
@@ -224,7 +224,7 @@ def replace_children(
     for child in old:
         for part in (*getattr(child, "children", ()), child): part.close()
 
-# %% ../nbs/explore_cards.ipynb #98426495
+# %% ../nbs/explore_cards.ipynb #01471e35
 COLUMNS = ("rank", "audio_id", "track_id", "title", "artist", "score", "joint", "words", "rhythm", "hub", "start", "loop", "duration", "tempo",
            "voice", "tags", "licence", "attribution", "link", "reason")
 
@@ -238,7 +238,7 @@ def answer_rows(
         return {name: known.get(name) for name in COLUMNS}
     return [row(rank, answer) for rank, answer in enumerate(answers, 1)]
 
-# %% ../nbs/explore_cards.ipynb #73e4e4c8
+# %% ../nbs/explore_cards.ipynb #bd8a5f8e
 def _cell(value: Any) -> Any:
     "A value as it may stand in a spreadsheet."
     if isinstance(value, list | tuple): value = "; ".join(map(str, value))
@@ -254,7 +254,7 @@ def answers_csv(
     writer.writerows({name: _cell(value) for name, value in row.items()} for row in answer_rows(answers))
     return table.getvalue()
 
-# %% ../nbs/explore_cards.ipynb #9d698f32
+# %% ../nbs/explore_cards.ipynb #f7b16e7a
 def download_links(
     answers: Sequence[Recommendation],   # best first
     *,

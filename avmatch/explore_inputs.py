@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PLAYABLE', 'save_upload', 'clip_view', 'Video', 'list_videos', 'FilterPanel']
 
-# %% ../nbs/explore_inputs.ipynb #6256afdd
+# %% ../nbs/explore_inputs.ipynb #ef5bcf7e
 import math
 import re
 from collections import Counter
@@ -22,13 +22,13 @@ from .recommend import Soundtrack, Taste
 from .track_store import Filters
 from .workspace import Workspace, load_json, load_manifest
 
-# %% ../nbs/explore_inputs.ipynb #a5829e4e
+# %% ../nbs/explore_inputs.ipynb #3ba81e6c
 def _plain_name(name: str) -> str:
     "The last part of a file name, without anything a path could be made of."
     last = re.split(r"[/\\]", name)[-1]
     return re.sub(r"[^\w.-]+", "_", last).lstrip(".")[-80:] or "clip"
 
-# %% ../nbs/explore_inputs.ipynb #2ba277d9
+# %% ../nbs/explore_inputs.ipynb #d1d58302
 def save_upload(
     item: Mapping[str, Any],   # an entry of a FileUpload's value: name, content and more
     folder: Path,              # where to put it
@@ -39,7 +39,7 @@ def save_upload(
     path.write_bytes(content)
     return path
 
-# %% ../nbs/explore_inputs.ipynb #83ce95d4
+# %% ../nbs/explore_inputs.ipynb #a6f6d971
 PLAYABLE = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mp4", ".webm": "webm"}   # suffix -> what the player is told
 
 def _strip_html(path: Path, *, columns: int = 5, width: int = 278) -> str:
@@ -47,7 +47,7 @@ def _strip_html(path: Path, *, columns: int = 5, width: int = 278) -> str:
     sheet = contact_sheet((image for _, image in read_frames(path, fps=1, max_frames=columns)), columns=columns, width=width // columns)
     return f'<img alt="pictures of the clip" src="{picture_uri(sheet, width=width)}">'
 
-# %% ../nbs/explore_inputs.ipynb #44d8b411
+# %% ../nbs/explore_inputs.ipynb #33f97bf3
 def clip_view(
     path: Path,                      # a video file
     *,
@@ -60,7 +60,7 @@ def clip_view(
     layout = widgets.Layout(max_width="278px", max_height="300px", margin="2px auto")
     return widgets.Video(value=path.read_bytes(), format=kind, autoplay=False, loop=False, layout=layout)
 
-# %% ../nbs/explore_inputs.ipynb #4e8472bc
+# %% ../nbs/explore_inputs.ipynb #0979d355
 @dataclass(frozen=True)
 class Video:
     "A video of the workspace."
@@ -70,7 +70,7 @@ class Video:
     path: Path             # its file
     is_held_out: bool      # the model has not seen it
 
-# %% ../nbs/explore_inputs.ipynb #6f64735a
+# %% ../nbs/explore_inputs.ipynb #be41babb
 def list_videos(
     workspace: Workspace,      # a finished run
 ) -> dict[str, Video]:         # by their ids, in the order of the manifest
@@ -80,7 +80,7 @@ def list_videos(
               for e in load_manifest(workspace))
     return {video.video_id: video for video in videos}
 
-# %% ../nbs/explore_inputs.ipynb #045f98c2
+# %% ../nbs/explore_inputs.ipynb #0d97b4a9
 def _range_slider(values: Iterable[float | None], name: str) -> Any:
     "A slider with two ends over what is known; None where nothing can be told apart."
     import ipywidgets as widgets
@@ -89,21 +89,21 @@ def _range_slider(values: Iterable[float | None], name: str) -> Any:
     low, high = math.floor(min(known)), math.ceil(max(known))
     return widgets.FloatRangeSlider(value=(low, high), min=low, max=high, step=1, description=name, readout_format=".0f", layout={"width": "auto"})
 
-# %% ../nbs/explore_inputs.ipynb #f4699391
+# %% ../nbs/explore_inputs.ipynb #fd3bf24b
 def _limits(slider: Any) -> tuple[float | None, float | None]:
     "What a slider with two ends asks for: least and most; None where it stands at its end."
     if slider is None: return None, None
     low, high = slider.value
     return low if low > slider.min else None, high if high < slider.max else None
 
-# %% ../nbs/explore_inputs.ipynb #8d53eb34
+# %% ../nbs/explore_inputs.ipynb #2230ca79
 def _choice(values: Iterable[str | None], name: str) -> Any:
     "A box in which several words can be chosen, the most frequent first; None where there is none."
     import ipywidgets as widgets
     words = [word for word, _ in Counter(filter(None, values)).most_common()]
     return widgets.SelectMultiple(options=words, rows=max(2, min(5, len(words))), description=name, layout={"width": "auto"}) if words else None
 
-# %% ../nbs/explore_inputs.ipynb #ae215850
+# %% ../nbs/explore_inputs.ipynb #71bc473f
 class FilterPanel:
     "Controls for what answers must be, made for a library: `filters` and `taste` tell what is chosen."
     def __init__(self, tracks: Iterable[Soundtrack]):

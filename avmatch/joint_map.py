@@ -6,7 +6,7 @@
 __all__ = ['WIDTH', 'HEIGHT', 'MARGIN', 'MAP_STYLE', 'SCRIPT', 'MOST', 'Side', 'Plane', 'fit_plane', 'Dot', 'place_dots',
            'nearest_dot', 'draw_map', 'JointMap']
 
-# %% ../nbs/joint_map.ipynb #29acebe7
+# %% ../nbs/joint_map.ipynb #bee7c351
 import html
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ import numpy as np
 from .config import ArtifactError
 from .explore_cards import replace_children
 
-# %% ../nbs/joint_map.ipynb #5b0c6409
+# %% ../nbs/joint_map.ipynb #80d4f3dc
 @dataclass(frozen=True)
 class Side:
     "Points of one side of the joint space, and what they stand for."
@@ -33,7 +33,7 @@ class Side:
         rows = [i for i, name in enumerate(self.ids) if i % step == 0 or name in kept]
         return Side([self.ids[i] for i in rows], [self.names[i] for i in rows], self.points[rows])
 
-# %% ../nbs/joint_map.ipynb #f832767e
+# %% ../nbs/joint_map.ipynb #212f024d
 @dataclass(frozen=True)
 class Plane:
     "Where points of the joint space fall on a plane."
@@ -45,7 +45,7 @@ class Plane:
         "Points of a side, shape (n, dim), on the plane, shape (n, 2)."
         return (np.atleast_2d(points) - self.means[side]) @ self.axes.T
 
-# %% ../nbs/joint_map.ipynb #e2710746
+# %% ../nbs/joint_map.ipynb #4fa952e9
 def fit_plane(
     clips: np.ndarray,     # points of clips, shape (n, dim)
     sounds: np.ndarray,    # points of sounds, shape (m, dim)
@@ -58,7 +58,7 @@ def fit_plane(
     turned = axes[:2] * np.sign(axes[np.arange(2), np.abs(axes[:2]).argmax(axis=1)])[:, None]   # else a direction and its opposite are equally good
     return Plane(means, turned, float((lengths[:2] ** 2).sum() / (lengths ** 2).sum()))
 
-# %% ../nbs/joint_map.ipynb #7decc1d3
+# %% ../nbs/joint_map.ipynb #69b21f9c
 @dataclass(frozen=True)
 class Dot:
     "A mark on the map."
@@ -68,7 +68,7 @@ class Dot:
     x: float       # from the left, 0 to WIDTH
     y: float       # from the top, 0 to HEIGHT
 
-# %% ../nbs/joint_map.ipynb #c18bd541
+# %% ../nbs/joint_map.ipynb #4761dcf7
 WIDTH, HEIGHT, MARGIN = 640, 400, 20
 
 def _to_canvas(places: np.ndarray, reach: np.ndarray) -> np.ndarray:
@@ -77,7 +77,7 @@ def _to_canvas(places: np.ndarray, reach: np.ndarray) -> np.ndarray:
     scale = ((middle - MARGIN) / np.maximum(reach, 1e-9)).min()
     return np.clip(middle + places * scale * [1, -1], MARGIN / 2, 2 * middle - MARGIN / 2)
 
-# %% ../nbs/joint_map.ipynb #7a6ff211
+# %% ../nbs/joint_map.ipynb #e3364829
 def place_dots(
     plane: Plane,                        # as fit_plane found it
     clips: Side,                         # of the library
@@ -94,7 +94,7 @@ def place_dots(
     if query is None: return dots, None
     return dots, Dot("", "clip", "the clip that asks", *map(float, _to_canvas(plane.place(query, "clip"), reach)[0]))
 
-# %% ../nbs/joint_map.ipynb #f3be901a
+# %% ../nbs/joint_map.ipynb #4b4f7939
 def nearest_dot(
     dots: Sequence[Dot],    # of the map, one at least
     x: float,               # from the left, 0 to WIDTH
@@ -104,7 +104,7 @@ def nearest_dot(
     distances = np.array([np.hypot(d.x - x, d.y - y) for d in dots])
     return dots[len(dots) - 1 - int(distances[::-1].argmin())]
 
-# %% ../nbs/joint_map.ipynb #cfa6daec
+# %% ../nbs/joint_map.ipynb #f3776beb
 _SHAPES = {
     "clip": '<rect class="clip" x="{x0:.1f}" y="{y0:.1f}" width="6" height="6"><title>video: {name}</title></rect>',
     "sound": '<circle class="sound" cx="{x:.1f}" cy="{y:.1f}" r="3.5"><title>track: {name}</title></circle>',
@@ -114,12 +114,12 @@ _SHAPES = {
     "picked": '<circle class="picked" cx="{x:.1f}" cy="{y:.1f}" r="13"/>',
 }
 
-# %% ../nbs/joint_map.ipynb #7e3653d0
+# %% ../nbs/joint_map.ipynb #b9cfaf7a
 def _shape(kind: str, dot: Dot, **more: Any) -> str:
     "A mark as SVG."
     return _SHAPES[kind].format(x=dot.x, y=dot.y, x0=dot.x - 3, y0=dot.y - 3, y1=dot.y + 4, y2=dot.y + 9, name=html.escape(dot.name), **more)
 
-# %% ../nbs/joint_map.ipynb #d5477ec0
+# %% ../nbs/joint_map.ipynb #e6ae69f2
 MAP_STYLE = """<style>
 .avm-map {width: 100%; max-width: 760px; height: auto; cursor: crosshair; border: 1px solid var(--jp-border-color2, #9996); border-radius: 8px}
 .avm-map {background: var(--jp-layout-color1, transparent)}
@@ -130,7 +130,7 @@ MAP_STYLE = """<style>
 .avm-map .picked {fill: none; stroke: var(--jp-ui-font-color1, currentColor); stroke-width: 2}
 </style>"""
 
-# %% ../nbs/joint_map.ipynb #e173b8f0
+# %% ../nbs/joint_map.ipynb #48784f91
 def draw_map(
     dots: Sequence[Dot],                # of the map
     *,
@@ -146,7 +146,7 @@ def draw_map(
     label = f"map of {len(dots)} videos and tracks"
     return f'{MAP_STYLE}<svg class="avm-map" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">{"".join(marks)}</svg>'
 
-# %% ../nbs/joint_map.ipynb #a7f24826
+# %% ../nbs/joint_map.ipynb #1c7f7e2c
 SCRIPT = """
 function render({ model, el }) {
   const draw = () => { el.innerHTML = model.get("svg"); };
@@ -162,7 +162,7 @@ function render({ model, el }) {
 export default { render };
 """
 
-# %% ../nbs/joint_map.ipynb #2940823c
+# %% ../nbs/joint_map.ipynb #d0feec60
 @cache
 def _drawing_class() -> type:
     "The class of a widget that shows an SVG and tells where it was clicked."
@@ -171,7 +171,7 @@ def _drawing_class() -> type:
     members = {"_esm": SCRIPT, "svg": traitlets.Unicode().tag(sync=True), "clicked": traitlets.List(traitlets.Float()).tag(sync=True)}
     return type("Drawing", (anywidget.AnyWidget,), members)
 
-# %% ../nbs/joint_map.ipynb #9b7b1128
+# %% ../nbs/joint_map.ipynb #686a14ef
 MOST = 600   # marks of a side
 
 def _legend(plane: Plane, dots: Sequence[Dot], space: str) -> str:
@@ -182,7 +182,7 @@ def _legend(plane: Plane, dots: Sequence[Dot], space: str) -> str:
             f"Click to hear or see what is there.<br>The plane keeps {plane.kept:.0%} of the spread of the {space}, "
             "and the score has other parts too: neighbours in the score need not be neighbours here.</div>")
 
-# %% ../nbs/joint_map.ipynb #4877de9f
+# %% ../nbs/joint_map.ipynb #05cea9a6
 class JointMap:
     "The map as a widget: `show` puts a question on it, a click shows what is there."
     def __init__(self, clips: Side, sounds: Side, *, view: Callable[[Dot], Any], space: str = "joint space"):

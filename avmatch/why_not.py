@@ -6,7 +6,7 @@
 __all__ = ['OFFERED', 'Ranking', 'rank_all', 'Question', 'failed_filters', 'same_before', 'largest_loss', 'Verdict', 'why_not',
            'verdict_html', 'track_label', 'find_label', 'WhyNot']
 
-# %% ../nbs/why_not.ipynb #5be6958b
+# %% ../nbs/why_not.ipynb #9483abfd
 import html
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ from .recommend import Engine, Recommendation, Soundtrack, Taste
 from .search import contributions, score_candidates
 from .track_store import Filters
 
-# %% ../nbs/why_not.ipynb #570d8ec7
+# %% ../nbs/why_not.ipynb #50cf59b3
 @dataclass(frozen=True)
 class Ranking:
     "All sounds of a library in the order in which they fit a clip."
@@ -38,7 +38,7 @@ class Ranking:
         row = self.ids.index(audio_id)
         return contributions({name: float(values[row]) for name, values in self.parts.items()}, self.weights)
 
-# %% ../nbs/why_not.ipynb #93294ddf
+# %% ../nbs/why_not.ipynb #d016b96d
 def rank_all(
     engine: Engine,       # of a library
     clip: Described,      # the one that asks
@@ -47,7 +47,7 @@ def rank_all(
     ids, parts, scores = score_candidates(engine.matcher, engine.sounds, clip, depth=len(engine.sounds))
     return Ranking(ids, scores, parts, engine.matcher.weights)
 
-# %% ../nbs/why_not.ipynb #8414b728
+# %% ../nbs/why_not.ipynb #dc865157
 @dataclass(frozen=True)
 class Question:
     "What was asked, beside the clip."
@@ -55,7 +55,7 @@ class Question:
     filters: Filters = field(default_factory=Filters)   # what they must be
     taste: Taste = field(default_factory=Taste)         # what else counts
 
-# %% ../nbs/why_not.ipynb #8f155729
+# %% ../nbs/why_not.ipynb #a32668a4
 _ASKED = {
     "min_duration": ("duration", lambda v: f"{clock(v)} or longer"), "max_duration": ("duration", lambda v: f"{clock(v)} or shorter"),
     "min_tempo": ("tempo", lambda v: f"{v:g} or faster"), "max_tempo": ("tempo", lambda v: f"{v:g} or slower"),
@@ -63,7 +63,7 @@ _ASKED = {
 }
 _KNOWN = {"duration": clock, "tempo": lambda v: f"{v:g} beats a minute", "tags": ", ".join}
 
-# %% ../nbs/why_not.ipynb #26d1a192
+# %% ../nbs/why_not.ipynb #39d86cc2
 def failed_filters(
     engine: Engine,       # of a library
     audio_id: str,        # of a sound in it
@@ -79,7 +79,7 @@ def failed_filters(
         sentences.append(f"Its {what} {'are' if what == 'tags' else 'is'} {is_}; asked for was {told(wanted)}.")
     return sentences
 
-# %% ../nbs/why_not.ipynb #a0572b17
+# %% ../nbs/why_not.ipynb #88b80df8
 def same_before(
     engine: Engine,               # of a library
     audio_id: str,                # of a sound in it
@@ -90,7 +90,7 @@ def same_before(
     places = (place for place, answer in enumerate(answers, 1) if answer.audio_id != audio_id and group[answer.audio_id] == group[audio_id])
     return next(places, None)
 
-# %% ../nbs/why_not.ipynb #dbb835dc
+# %% ../nbs/why_not.ipynb #043b25df
 def _in_the_way(engine: Engine, ranking: Ranking, audio_id: str, question: Question, answers: Sequence[Recommendation]) -> list[str]:
     "What kept a sound from being an answer, or its place among them."
     given = [answer.audio_id for answer in answers]
@@ -103,7 +103,7 @@ def _in_the_way(engine: Engine, ranking: Ranking, audio_id: str, question: Quest
     if question.taste.popularity: return ["It fits better than some of the answers, but they are more popular, and popularity counts."]
     return ["It fits better than some of the answers. The quick look at this large library missed it."]
 
-# %% ../nbs/why_not.ipynb #6ad22bdf
+# %% ../nbs/why_not.ipynb #f86e4d0d
 def largest_loss(
     parts: Mapping[str, float],    # what each part brings to the score of a sound
     best: Mapping[str, float],     # the same of the best answer
@@ -114,7 +114,7 @@ def largest_loss(
     if behind[name] < 0.005: return ""
     return f"It falls behind the best answer most in “{PARTS[name][0]}”: {parts.get(name, 0.0):+.2f} against {best.get(name, 0.0):+.2f}."
 
-# %% ../nbs/why_not.ipynb #de6fd6bd
+# %% ../nbs/why_not.ipynb #f0a534c0
 @dataclass(frozen=True)
 class Verdict:
     "What became of a track."
@@ -126,7 +126,7 @@ class Verdict:
     best: Recommendation | None   # the first answer; None: there was none
     sentences: list[str]          # what kept it from being an answer, and where it falls behind
 
-# %% ../nbs/why_not.ipynb #28771f24
+# %% ../nbs/why_not.ipynb #1bdc3bfe
 def why_not(
     engine: Engine,                        # of a library
     clip: Described,                       # the one that asked
@@ -143,7 +143,7 @@ def why_not(
     sentences.append(f"By score alone it is place {place} of {len(ranking.ids)}.")
     return Verdict(engine.tracks[audio_id], place, len(ranking.ids), float(ranking.scores[place - 1]), parts, best, list(filter(None, sentences)))
 
-# %% ../nbs/why_not.ipynb #31b6df2f
+# %% ../nbs/why_not.ipynb #7bf36c0d
 def verdict_html(
     verdict: Verdict,    # as why_not gave it
 ) -> str:                # HTML
@@ -157,14 +157,14 @@ def verdict_html(
                    for label, (who, score, parts) in zip(("this one", "the best answer"), rows, strict=False))
     return f'<div class="avm-verdict">{told}{bars}</div>'
 
-# %% ../nbs/why_not.ipynb #491bd906
+# %% ../nbs/why_not.ipynb #8cd998de
 def track_label(
     track: Soundtrack,    # of a library
 ) -> str:                 # "Rain on the roof [rain]"
     "A track as the box offers it."
     return f"{track.title or track.audio_id} [{track.audio_id}]"
 
-# %% ../nbs/why_not.ipynb #bd994dcf
+# %% ../nbs/why_not.ipynb #ee5ae7c5
 def find_label(
     text: str,                             # what was typed or chosen
     tracks: Mapping[str, Soundtrack],      # of a library, by audio id
@@ -175,7 +175,7 @@ def find_label(
     if meant in tracks: return meant
     raise ConfigError(f"{text!r} is no track of this library; choose one from the list")
 
-# %% ../nbs/why_not.ipynb #62df2469
+# %% ../nbs/why_not.ipynb #cd49f7af
 OFFERED = 5_000   # labels that a browser completes without a wait
 
 class WhyNot:
