@@ -22,7 +22,7 @@ from .explore_cards import STYLE, answer_view, download_links, replace_children,
 from .explore_inputs import FilterPanel, Video, clip_view, list_videos, save_upload
 from .joint_map import MOST, Dot, JointMap, Side
 from .matcher import Described
-from .recommend import Engine, Soundtrack
+from .recommend import Engine, Soundtrack, Taste
 from .sequences import skipped_ids
 from .video_features import load_video_sequences
 from .why_not import Question, Verdict, WhyNot, track_label, why_not
@@ -132,7 +132,7 @@ class Explorer:
     "Choose a clip, ask, look and listen: `widget` shows it, `answers` holds the last answers."
     def __init__(self, engine: Engine, library: Library, *, top_k: int = 5, max_top_k: int = 20):
         import ipywidgets as widgets
-        self.engine, self.library, self.chosen, self.own, self.answers, self.question = engine, library, None, "", [], Question()
+        self.engine, self.library, self.chosen, self.own, self.answers, self.question = engine, library, None, "", [], None
         self._folder = tempfile.TemporaryDirectory(prefix="avmatch-")
         vars(self).update(_controls(library, top_k, max_top_k))
         self.limits, self.map = FilterPanel(engine.tracks.values()), _make_map(self)
@@ -202,7 +202,7 @@ def _describe(explorer: Explorer) -> Described:
 
 def _forget(explorer: Explorer) -> None:
     "Take the answers of the last question away."
-    explorer.answers, explorer.export.value = [], ""
+    explorer.answers, explorer.question, explorer.export.value = [], None, ""
     for box in (explorer.results, explorer.why.told): replace_children(box)
     if explorer.map: explorer.map.show(None)
 
@@ -217,24 +217,27 @@ def _answer(explorer: Explorer) -> None:
     replace_children(explorer.results, *(_ranked_view(explorer, rank) for rank in range(1, len(explorer.answers) + 1)))
     explorer.export.value = download_links(explorer.answers, clip=explorer.chosen.name)
     if explorer.map: explorer.map.show(meeting_points(explorer.engine, _describe(explorer))[0], [answer.audio_id for answer in explorer.answers])
+    _ask_why(explorer)
     explorer.say(_summary(explorer), "done")
-    explorer.why.refresh()
 
 # %% ../nbs/08_explore.ipynb #dbe41b9c
 def _summary(explorer: Explorer) -> str:
     "What was answered, in a sentence or two."
     if not explorer.answers: return "No track passes these filters. Loosen them and ask again."
     told = f"{len(explorer.answers)} tracks for {explorer.chosen.name}, the best one first."
-    own = [track for track in explorer.engine.tracks.values() if explorer.is_own(track)]
-    if not own: return told
-    if place := next((rank for rank, answer in enumerate(explorer.answers, 1) if explorer.is_own(answer)), None):
-        return f"{told} Its own track is answer {place}."
-    explorer.why.box.value = track_label(own[0])
-    return f"{told} Its own track is not among them: look under “Why not this one?”."
+    if not explorer.own: return told
+    place = next((rank for rank, answer in enumerate(explorer.answers, 1) if explorer.is_own(answer)), None)
+    return f"{told} Its own track is answer {place}." if place else f"{told} Its own track is not among them: look under “Why not this one?”."
+
+def _ask_why(explorer: Explorer) -> None:
+    "Ask why of the clip's own track where it is missing, else of the track that was asked about before."
+    own = next((track for track in explorer.engine.tracks.values() if explorer.is_own(track)), None)
+    if own and not any(map(explorer.is_own, explorer.answers)): explorer.why.box.value = track_label(own)
+    explorer.why.refresh()
 
 def _judge(explorer: Explorer, audio_id: str) -> Verdict:
     "Why a track is not among the last answers."
-    if not explorer.export.value: raise ArtifactError("Ask for a clip first: a track is compared with the answers.")
+    if explorer.question is None: raise ArtifactError("Ask for a clip first: a track is compared with the answers.")
     return why_not(explorer.engine, _describe(explorer), audio_id, explorer.question, explorer.answers)
 
 # %% ../nbs/08_explore.ipynb #8a5e1821
@@ -252,6 +255,6 @@ def make_explorer(
 ) -> Explorer:               # show its `widget`
     "The explorer over the tracks of a workspace."
     engine = Engine.load(workspace)
-    n_tracks = len({track.track_id for track in engine.tracks.values()})
+    n_tracks = len(set(Taste().groups(engine.tracks).values()))   # as many as can be answered
     engine = replace(engine, encode=remember_last(engine.encode))
     return Explorer(engine, load_library(workspace, engine), top_k=config.recommend.top_k, max_top_k=min(config.explore.max_top_k, n_tracks))

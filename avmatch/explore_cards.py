@@ -125,7 +125,7 @@ def answer_html(
     told = {"": moment_text(answer), "own": mark}
     badges = "".join(f'<span class="avm-badge {kind}">{html.escape(text)}</span>' for kind, text in told.items() if text)
     head = f'<div class="avm-row"><div class="avm-title" title="{title}">{title}</div><div class="avm-score">{answer.score:.3f}</div></div>'
-    text = f'{head}<div class="avm-about">{badges}{_about(answer)}</div>{parts_bar(answer.parts, scale)}{_why(answer)}'
+    text = f'{head}<div>{badges}<span class="avm-about">{_about(answer)}</span></div>{parts_bar(answer.parts, scale)}{_why(answer)}'
     return f'<div class="avm-card"><div class="avm-rank">{rank}</div>{_thumbnail(answer)}<div class="avm-text">{text}</div></div>'
 
 # %% ../nbs/explore_cards.ipynb #cbf4adef
@@ -157,7 +157,7 @@ div.avm-thumb {display: flex; align-items: center; justify-content: center; font
 .avm-row {display: flex; gap: 8px; align-items: baseline}
 .avm-title {font-size: 14px; font-weight: 600; white-space: nowrap; overflow: hidden; text-overflow: ellipsis}
 .avm-app a {color: inherit; text-decoration: underline}
-.avm-badge {margin-right: 6px; color: var(--jp-ui-font-color1, inherit)}
+.avm-badge {margin-right: 6px}
 .avm-badge {font-size: 11px; padding: 0 7px; border-radius: 9px; white-space: nowrap; background: #ff7f0e30}
 .avm-badge.own {background: #2ca02c40}
 .avm-score {margin-left: auto; font-size: 13px; font-weight: 600; font-variant-numeric: tabular-nums}
