@@ -212,8 +212,9 @@ def _answer(explorer: Explorer) -> None:
     if explorer.chosen is None: raise MediaError("There is no clip yet: upload a video, give the path of one or choose one.", reason="missing")
     _forget(explorer)
     explorer.say(f"Looking at {explorer.chosen.name} …", "busy")
-    asked = explorer.question = Question(explorer.top_k.value, explorer.limits.filters, explorer.limits.taste)
+    asked = Question(explorer.top_k.value, explorer.limits.filters, explorer.limits.taste)
     explorer.answers = explorer.engine.recommend(explorer.chosen, asked.top_k, filters=asked.filters, taste=asked.taste)
+    explorer.question = asked
     replace_children(explorer.results, *(_ranked_view(explorer, rank) for rank in range(1, len(explorer.answers) + 1)))
     explorer.export.value = download_links(explorer.answers, clip=explorer.chosen.name)
     if explorer.map: explorer.map.show(meeting_points(explorer.engine, _describe(explorer))[0], [answer.audio_id for answer in explorer.answers])
