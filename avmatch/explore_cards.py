@@ -161,7 +161,7 @@ div.avm-thumb {display: flex; align-items: center; justify-content: center; font
 .avm-badge {font-size: 11px; padding: 0 7px; border-radius: 9px; white-space: nowrap; background: #ff7f0e30}
 .avm-badge.own {background: #2ca02c40}
 .avm-score {margin-left: auto; font-size: 13px; font-weight: 600; font-variant-numeric: tabular-nums}
-.avm-parts {position: relative; height: 10px; margin: 5px 0 3px; background: #9992; border-radius: 2px}
+.avm-parts {position: relative; height: 10px; margin: 5px 4px 3px 0; background: #9992; border-radius: 2px}
 .avm-parts > * {position: absolute; display: block}
 .avm-parts i {top: 0; height: 100%} .avm-parts b {top: -3px; width: 1px; height: 16px; background: var(--jp-ui-font-color1, currentColor)}
 .avm-parts u {top: 1px; width: 8px; height: 8px; margin-left: -4px; border-radius: 4px; background: #fff; box-shadow: 0 0 0 1.5px #333}

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tools.lab import jupyter_lab, run_all
 from tools.notebooks import NBS
+from tools.picture_page import shrink
 
 APP = ".widget-box.avm-app"
 CODE = """from avmatch.config import load_config
@@ -53,7 +54,6 @@ def show_tab(page, name: str) -> None:
 
 def main(workspace: Path, *, theme: str, tab: str, path: Path) -> None:
     "Ask the explorer about a held-out clip and keep what it shows."
-    from PIL import Image
     from playwright.sync_api import sync_playwright
     path.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
@@ -67,8 +67,7 @@ def main(workspace: Path, *, theme: str, tab: str, path: Path) -> None:
             show_tab(page, tab)
             page.locator(APP).screenshot(path=path)
         browser.close()
-    Image.open(path).convert("RGB").quantize(256).save(path, optimize=True)  # a third of the size, no visible difference
-    print(f"{path.name}: {path.stat().st_size / 1024:.0f} KB")
+    shrink(path)
 
 
 if __name__ == "__main__":
