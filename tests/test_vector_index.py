@@ -62,7 +62,7 @@ def test_lists_that_are_all_searched_answer_as_a_dictionary_does(changes, query,
     apply(index, known, "add", {f"far {i}": row for i, row in enumerate(np.random.default_rng(0).standard_normal((150, DIM)).tolist())})
     for step, pairs in changes: apply(index, known, step, pairs)
     assert index.stats()["engine"] == "lists"
-    index.engine.nprobe = index.engine.nlist
+    index.engine.faiss.nprobe = index.engine.faiss.nlist
     check(index, known, query, k, allowed, atol=3e-3)
 
 
