@@ -6,7 +6,7 @@
 __all__ = ['ROWS', 'BATCH', 'SAMPLE', 'GOAL', 'unit_vectors', 'highest', 'Exact', 'count_lists', 'fit_lists', 'Lists',
            'recall_at_10', 'lists_needed', 'tune', 'engine_bytes', 'restore_engine']
 
-# %% ../nbs/nearest.ipynb #0f1e7f0d
+# %% ../nbs/nearest.ipynb #fda45301
 from math import ceil
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from .config import ArtifactError
 
-# %% ../nbs/nearest.ipynb #30ebffa1
+# %% ../nbs/nearest.ipynb #70219f4a
 def unit_vectors(
     vectors: np.ndarray,   # shape (n, dim) or (dim,)
 ) -> np.ndarray:           # float32, shape (n, dim), each row of length 1; zeros stay zeros
@@ -25,7 +25,7 @@ def unit_vectors(
     if len(bad) == 0: return vectors / np.where(lengths > 0, lengths, 1)
     raise ArtifactError(f"vector {bad[0]} has the length {lengths[bad[0], 0]:g}, expected a number; `avmatch run --from train`")
 
-# %% ../nbs/nearest.ipynb #f053e4b7
+# %% ../nbs/nearest.ipynb #bc49f540
 ROWS = 32   # scores of which the highest stands for all
 
 def highest(
@@ -34,12 +34,12 @@ def highest(
 ) -> np.ndarray:          # places of the k highest, best first; of equals the first
     "Where the best of many scores are."
     n_columns = len(scores) // ROWS
-    if n_columns <= k: return np.argsort(-scores, kind="stable")[:k]
+    if n_columns <= k: return (-scores).argsort(kind="stable")[:k]
     maxima = scores[:ROWS * n_columns].reshape(ROWS, n_columns).max(axis=0)
-    places = np.flatnonzero(scores >= np.partition(maxima, -k)[-k])
-    return places[np.argsort(-scores[places], kind="stable")[:k]]
+    places = (scores >= np.partition(maxima, -k)[-k]).nonzero()[0]
+    return places[(-scores[places]).argsort(kind="stable")[:k]]
 
-# %% ../nbs/nearest.ipynb #d70bef24
+# %% ../nbs/nearest.ipynb #21c18745
 class Exact:
     "Vectors that are all compared with a query."
     def __init__(self, vectors: np.ndarray): self.vectors, self.dim = vectors, vectors.shape[1]
@@ -49,21 +49,20 @@ class Exact:
     def take(self, rows: np.ndarray) -> np.ndarray: return self.vectors[rows]
     def search(self, queries: np.ndarray, k: int, allowed: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         "Scores and rows of the k best, each of shape (n, k); allowed: shape (number of vectors,), at least k of them true."
+        scores, rows = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
         n_together = max(1, BATCH // max(1, len(self)))
-        answers = [self._search(queries[i:i + n_together], k, allowed) for i in range(0, len(queries), n_together)]
-        return tuple(np.concatenate(part) for part in zip(*answers))
+        for start in range(0, len(queries), n_together):
+            products = queries[start:start + n_together] @ self.vectors.T
+            if allowed is not None: products = np.where(allowed, products, np.float32(-np.inf))
+            for i, row in enumerate(products, start):
+                rows[i] = highest(row, k)
+                scores[i] = row[rows[i]]
+        return scores, rows
     search_all = search   # there is no other way here
-
-    def _search(self, queries: np.ndarray, k: int, allowed: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        "The same for a few queries, whose scores are all in memory at a time."
-        scores = queries @ self.vectors.T
-        if allowed is not None: scores[:, ~allowed] = -np.inf
-        rows = np.stack([highest(row, k) for row in scores])
-        return np.take_along_axis(scores, rows, axis=1), rows
 
 BATCH = 2 ** 24   # scores in memory at a time
 
-# %% ../nbs/nearest.ipynb #c753c20e
+# %% ../nbs/nearest.ipynb #06b0f67a
 SAMPLE = 40   # vectors from which each centre is found
 
 def count_lists(
@@ -72,7 +71,7 @@ def count_lists(
     "How many inverted lists suit a number of vectors."
     return max(1, min(round(4 * n ** 0.5), n // SAMPLE))
 
-# %% ../nbs/nearest.ipynb #99a55569
+# %% ../nbs/nearest.ipynb #4a3f7fbf
 def fit_lists(
     sample: np.ndarray,   # vectors like those that will be added, shape (n, dim)
     n_lists: int,         # centres wanted, at most n
@@ -84,7 +83,7 @@ def fit_lists(
     engine.train(sample)
     return Lists(engine)
 
-# %% ../nbs/nearest.ipynb #b33cc4ef
+# %% ../nbs/nearest.ipynb #53c4a369
 class Lists:
     "Vectors in groups, of which a query looks into the nearest; kept with 16 bits a number."
     def __init__(self, engine: Any):
@@ -111,7 +110,7 @@ class Lists:
         import faiss
         self.faiss.set_direct_map_type(faiss.DirectMap.Array)
 
-# %% ../nbs/nearest.ipynb #aa82f9e1
+# %% ../nbs/nearest.ipynb #b6ffea1a
 def _remove_rows(engine: Any, rows: np.ndarray) -> None:
     "Take rows out of inverted lists, and let those behind them move up."
     import faiss
@@ -125,7 +124,7 @@ def _remove_rows(engine: Any, rows: np.ndarray) -> None:
             numbers = faiss.rev_swig_ptr(lists.get_ids(i), size)
             numbers[:] = new[numbers]
 
-# %% ../nbs/nearest.ipynb #83550a8d
+# %% ../nbs/nearest.ipynb #9224b48a
 def recall_at_10(
     found: np.ndarray,     # what was answered, shape (n, k); -1: nothing
     true: np.ndarray,      # the ten nearest, shape (n, 10)
@@ -133,7 +132,7 @@ def recall_at_10(
     "Share of the true nearest that were found."
     return float(np.mean([np.isin(nearest, answer).mean() for nearest, answer in zip(true, found, strict=True)]))
 
-# %% ../nbs/nearest.ipynb #566e9a15
+# %% ../nbs/nearest.ipynb #4e72a1ed
 GOAL = 0.99   # share of the ten nearest that is to be found
 
 def lists_needed(
@@ -147,7 +146,7 @@ def lists_needed(
     homes = faiss.vector_to_array(lists.faiss.direct_map.array)[nearest] >> 32   # the upper half is the list, the lower the place in it
     return np.stack([1 + np.argsort(row)[home] for row, home in zip(order, homes)])
 
-# %% ../nbs/nearest.ipynb #87e12c87
+# %% ../nbs/nearest.ipynb #4c3cc9ac
 def tune(
     lists: Lists,          # that hold the vectors; how many a query looks into is set
     queries: np.ndarray,   # shape (n, dim), n at least 2
@@ -160,7 +159,7 @@ def tune(
     lists.faiss.nprobe = int(np.quantile(needed[::2], GOAL, method="higher"))
     return recall_at_10(lists.search(queries[1::2], 10 + inside)[1], nearest[1::2])
 
-# %% ../nbs/nearest.ipynb #43eb7c53
+# %% ../nbs/nearest.ipynb #410e65f2
 def engine_bytes(
     engine: Exact | Lists,   # of vectors of any number
 ) -> np.ndarray:             # uint8, shape (n_bytes,)

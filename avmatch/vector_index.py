@@ -21,7 +21,7 @@ from .config import ArtifactError
 from .nearest import SAMPLE, Exact, Lists, count_lists, engine_bytes, fit_lists, restore_engine, tune, unit_vectors
 from .workspace import load_json, save_json
 
-# %% ../nbs/vector_index.ipynb #025dbeea
+# %% ../nbs/vector_index.ipynb #6974618a
 class Ids:
     "Names in the order in which they came, a few bytes each; each name once."
     def __init__(self, names: Collection[str] = ()):
@@ -36,9 +36,9 @@ class Ids:
     def rows(self, names: Collection[str]) -> np.ndarray:
         "The row of each name, shape (n,); -1: not there."
         hashes = _hashes(names)
-        at = np.searchsorted(self._hashes, hashes)
-        there = np.append(self._hashes, 0)[at] == hashes
-        return np.where(there & (at < len(self)), np.append(self._rows, -1)[at], -1)
+        if len(self) == 0: return np.full(len(hashes), -1)
+        at = np.minimum(np.searchsorted(self._hashes, hashes), len(self) - 1)
+        return np.where(self._hashes[at] == hashes, self._rows[at], -1)
     def add(self, names: Collection[str]) -> None:
         "Put names behind the others; none of them is there, and none comes twice."
         encoded, hashes = [str(name).encode() for name in names], _hashes(names)
@@ -71,6 +71,7 @@ class VectorIndex:
         self.beside: dict[str, bytes] = {}   # the other files of that version
 
     def __len__(self) -> int: return len(self.names)
+    def __contains__(self, audio_id: str) -> bool: return self.names.rows([audio_id])[0] >= 0
     @property
     def ids(self) -> list[str]: return list(self.names)
 
@@ -185,7 +186,7 @@ def _rebuild(index: VectorIndex, queries: np.ndarray | None) -> None:
         recall = tune(lists, queries, _ten_nearest(old, queries, own), inside=own is not None)
         index.engine, index.built = lists, {"recall_at_10": round(recall, 4), "count": n}
 
-# %% ../nbs/vector_index.ipynb #9c289b25
+# %% ../nbs/vector_index.ipynb #35c5d073
 def _ten_nearest(engine: Exact | Lists, queries: np.ndarray, own: np.ndarray | None) -> np.ndarray:
     "The rows of the true neighbours of each query, shape (n, 10); own: the row of the query itself, which is none of them."
     if own is None: return engine.search_all(queries, 10)[1]
