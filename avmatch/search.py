@@ -58,16 +58,16 @@ class Sounds:
 
     def take(self, ids: Sequence[str]) -> tuple[Described, np.ndarray]:
         "Some of the sounds, as a matcher compares them, and their hubness."
-        rows, vectors = self.index.rows(ids), self.index.take(ids) * np.sqrt(3, dtype=np.float32)
+        rows, vectors = self.index.names.rows(ids), self.index.take(ids) * np.sqrt(3, dtype=np.float32)
         split = vectors.shape[1] - N_WORDS - 2
         return Described(vectors[:, :split], vectors[:, split:-2], [self.envelopes[i] for i in rows]), self.hubs[rows]
 
     def names_of(self, audio_id: str) -> dict[str, np.ndarray]:
         "The mean probabilities of what is heard in a sound."
-        return {kind: table[self.index.rows([audio_id])[0]] for kind, table in self.names.items()}
+        return {kind: table[self.index.names.rows([audio_id])[0]] for kind, table in self.names.items()}
     def envelopes_of(self, audio_id: str) -> np.ndarray | None:
         "The envelopes of a sound."
-        return self.envelopes[self.index.rows([audio_id])[0]]
+        return self.envelopes[self.index.names.rows([audio_id])[0]]
 
 # %% ../nbs/search.ipynb #1e918b4e
 def sounds_arrays(
@@ -124,8 +124,8 @@ def score_candidates(
 def _candidates(index: VectorIndex, query: np.ndarray, depth: int, allowed: Collection[str] | None) -> list[str]:
     "The ids that are nearest to a query, in the order of the library."
     if depth < (len(index) if allowed is None else len(allowed)): ids = index.search(query, depth, filter=allowed)[0][0]
-    else: ids = index.ids if allowed is None else [i for i in allowed if i in index]
-    return [ids[i] for i in np.argsort(index.rows(ids))]
+    else: ids = index.ids if allowed is None else [i for i in allowed if i in index.names]
+    return [ids[i] for i in np.argsort(index.names.rows(ids))]
 
 def _as_long_as(clip: Described, sounds: Described) -> Described:
     "Sounds without what comes after the end of a clip."

@@ -21,42 +21,47 @@ from .config import ArtifactError
 from .nearest import SAMPLE, Exact, Lists, count_lists, engine_bytes, fit_lists, restore_engine, tune, unit_vectors
 from .workspace import load_json, save_json
 
-# %% ../nbs/vector_index.ipynb #6974618a
+# %% ../nbs/vector_index.ipynb #54c7c4e3
 class Ids:
     "Names in the order in which they came, a few bytes each; each name once."
-    def __init__(self, names: Collection[str] = ()):
-        self._text, self._ends = b"", np.zeros(1, np.int64)                   # all names; where each begins, and the last ends
-        self._hashes, self._rows = np.zeros(0, np.int64), np.zeros(0, np.int32)   # sorted; the row of each
-        self.add(names)
+    def __init__(self, text: bytes = b"", lengths: Collection[int] = ()):
+        self.text, self.ends = text, np.append(0, np.cumsum(lengths, dtype=np.int64))   # all names; where each begins, and the last ends
+        hashes = np.fromiter(map(hash, self), np.int64, len(self))
+        self._rows = np.argsort(hashes).astype(np.int32)
+        self._hashes = hashes[self._rows]                                               # in their order, and the row of each
 
-    def __len__(self) -> int: return len(self._rows)
-    def __getitem__(self, row: int) -> str: return self._text[self._ends[row]:self._ends[row + 1]].decode()
+    def __len__(self) -> int: return len(self.ends) - 1
+    def __getitem__(self, row: int) -> str: return self.text[self.ends[row]:self.ends[row + 1]].decode()
     def __iter__(self) -> Iterator[str]: return map(self.__getitem__, range(len(self)))
+    def __contains__(self, name: str) -> bool: return self.find([name])[0] >= 0
 
-    def rows(self, names: Collection[str]) -> np.ndarray:
+    def find(self, names: Collection[str]) -> np.ndarray:
         "The row of each name, shape (n,); -1: not there."
-        hashes = _hashes(names)
+        hashes = np.fromiter(map(hash, names), np.int64, len(names))
         if len(self) == 0: return np.full(len(hashes), -1)
         at = np.minimum(np.searchsorted(self._hashes, hashes), len(self) - 1)
         return np.where(self._hashes[at] == hashes, self._rows[at], -1)
+    def rows(self, names: Sequence[str]) -> np.ndarray:
+        "The row of each name, all of which are there, shape (n,)."
+        rows = self.find(names)
+        if (rows < 0).any(): raise KeyError(names[int(np.argmin(rows))])
+        return rows
     def add(self, names: Collection[str]) -> None:
         "Put names behind the others; none of them is there, and none comes twice."
-        encoded, hashes = [str(name).encode() for name in names], _hashes(names)
-        order = np.argsort(hashes)
-        at = np.searchsorted(self._hashes, hashes[order])
-        self._hashes, self._rows = np.insert(self._hashes, at, hashes[order]), np.insert(self._rows, at, len(self) + order)
-        self._ends = np.append(self._ends, self._ends[-1] + np.cumsum([len(name) for name in encoded], dtype=np.int64))
-        self._text += b"".join(encoded)
+        encoded = [str(name).encode() for name in names]
+        new = Ids(b"".join(encoded), [len(name) for name in encoded])
+        at = np.searchsorted(self._hashes, new._hashes)
+        self._rows = np.insert(self._rows, at, new._rows + len(self))
+        self._hashes = np.insert(self._hashes, at, new._hashes)
+        self.text, self.ends = self.text + new.text, np.append(self.ends, self.ends[-1] + new.ends[1:])
     def remove(self, rows: np.ndarray) -> None:
         "Forget names; those behind them move up."
         stays = np.ones(len(self), bool)
         stays[rows] = False
-        lengths, kept = np.diff(self._ends), stays[self._rows]
-        self._text = np.frombuffer(self._text, np.uint8)[np.repeat(stays, lengths)].tobytes()
-        self._ends = np.append(0, np.cumsum(lengths[stays]))
+        lengths, kept = np.diff(self.ends), stays[self._rows]
+        self.text = np.frombuffer(self.text, np.uint8)[np.repeat(stays, lengths)].tobytes()
+        self.ends = np.append(0, np.cumsum(lengths[stays]))
         self._hashes, self._rows = self._hashes[kept], (np.cumsum(stays) - 1)[self._rows[kept]].astype(np.int32)
-
-def _hashes(names: Collection[str]) -> np.ndarray: return np.fromiter(map(hash, names), np.int64, len(names))
 
 # %% ../nbs/vector_index.ipynb #92e42e56
 EXACT, FEWEST = 50_000, 100   # vectors up to which a query is compared with all; fewest of which lists can be made
@@ -67,11 +72,9 @@ class VectorIndex:
         self.dim, self.model, self.exact_up_to, self.names = dim, model, max(FEWEST, exact_up_to), Ids()
         self.engine: Exact | Lists = Exact(np.zeros((0, dim), np.float32))
         self.built: dict[str, Any] = {}      # recall_at_10 and count at the time when the lists were built
-        self.version = ""                    # name of the version that it was loaded from
-        self.beside: dict[str, bytes] = {}   # the other files of that version
+        self.version, self.beside = "", dict[str, bytes]()   # name of the version that it was loaded from; the other files of that
 
     def __len__(self) -> int: return len(self.names)
-    def __contains__(self, audio_id: str) -> bool: return self.names.rows([audio_id])[0] >= 0
     @property
     def ids(self) -> list[str]: return list(self.names)
 
@@ -84,12 +87,9 @@ class VectorIndex:
     def remove(self, ids: Iterable[str]) -> list[str]:
         "Forget vectors; the ids that were there."
         return _remove(self, list(dict.fromkeys(ids)))
-    def rows(self, ids: Sequence[str]) -> np.ndarray:
-        "The places of some ids in the order of all, shape (n,)."
-        return _rows(self, ids)
     def take(self, ids: Sequence[str]) -> np.ndarray:
         "The vectors kept under some ids, shape (n, dim)."
-        return self.engine.take(self.rows(ids))
+        return self.engine.take(self.names.rows(ids))
     def search(self, vectors: np.ndarray, k: int, filter: Iterable[str] | None = None) -> tuple[list[list[str]], np.ndarray]:
         "The k nearest of the allowed ids (None: of all) for each vector, best first, and their cosines; fewer where there are fewer."
         return _search(self, vectors, k, filter)
@@ -126,18 +126,11 @@ def _checked_pairs(index: VectorIndex, ids: list[str], vectors: np.ndarray) -> n
     if twice: raise ValueError(f"id {twice[0]!r} would be in the index more than once")
     return vectors
 
-# %% ../nbs/vector_index.ipynb #b25a9ba3
-def _rows(index: VectorIndex, ids: Sequence[str]) -> np.ndarray:
-    "See VectorIndex.rows."
-    rows = index.names.rows(ids)
-    if (rows < 0).any(): raise KeyError(ids[int(np.argmin(rows))])
-    return rows
-
 # %% ../nbs/vector_index.ipynb #e1a6f49e
 def _add(index: VectorIndex, ids: list[str], vectors: np.ndarray) -> None:
     "See VectorIndex.add."
     vectors = _checked_pairs(index, ids, vectors)
-    known = np.flatnonzero(index.names.rows(ids) >= 0)
+    known = np.flatnonzero(index.names.find(ids) >= 0)
     if len(known): raise ValueError(f"id {ids[known[0]]!r} would be in the index more than once")
     index.engine.add(vectors)
     index.names.add(ids)
@@ -153,7 +146,7 @@ def _upsert(index: VectorIndex, ids: list[str], vectors: np.ndarray) -> None:
 # %% ../nbs/vector_index.ipynb #981fa8f9
 def _remove(index: VectorIndex, ids: list[str]) -> list[str]:
     "See VectorIndex.remove."
-    rows = index.names.rows(ids)
+    rows = index.names.find(ids)
     if (rows >= 0).any():
         for part in (index.engine, index.names): part.remove(rows[rows >= 0])
     return [i for i, row in zip(ids, rows) if row >= 0]
@@ -163,7 +156,7 @@ def _search(index: VectorIndex, vectors: np.ndarray, k: int, allowed: Iterable[s
     "See VectorIndex.search."
     queries, passes = _checked(index, vectors), None
     if allowed is not None:
-        rows, passes = index.names.rows(list(allowed)), np.zeros(len(index), bool)
+        rows, passes = index.names.find(list(allowed)), np.zeros(len(index), bool)
         passes[rows[rows >= 0]] = True
     k = min(k, len(index) if passes is None else int(passes.sum()))
     if k < 1: return [[] for _ in queries], np.zeros((len(queries), 0), np.float32)
@@ -186,7 +179,7 @@ def _rebuild(index: VectorIndex, queries: np.ndarray | None) -> None:
         recall = tune(lists, queries, _ten_nearest(old, queries, own), inside=own is not None)
         index.engine, index.built = lists, {"recall_at_10": round(recall, 4), "count": n}
 
-# %% ../nbs/vector_index.ipynb #35c5d073
+# %% ../nbs/vector_index.ipynb #52e90a3e
 def _ten_nearest(engine: Exact | Lists, queries: np.ndarray, own: np.ndarray | None) -> np.ndarray:
     "The rows of the true neighbours of each query, shape (n, 10); own: the row of the query itself, which is none of them."
     if own is None: return engine.search_all(queries, 10)[1]
@@ -264,7 +257,7 @@ SCHEMA = 2   # of index.json
 def _contents(index: VectorIndex) -> dict[str, bytes | np.ndarray]:
     "The files of an index."
     about = {"schema_version": SCHEMA, "dim": index.dim, "count": len(index), "model": index.model, "exact_up_to": index.exact_up_to,
-             "built": index.built, "ids": index.ids}
+             "built": index.built, "ids": index.names.text.decode(), "lengths": np.diff(index.names.ends).tolist()}
     return {"vectors.faiss": engine_bytes(index.engine), "index.json": json.dumps(about, ensure_ascii=False).encode()}
 
 # %% ../nbs/vector_index.ipynb #b8f7c946
@@ -276,8 +269,8 @@ def _load(cls: type, folder: Path, model: str) -> VectorIndex:
     expect(about.get("schema_version"), SCHEMA, "another version of index.json")
     if model: expect(about["model"][:12], model[:12], "made by another model")
     index = cls(about["dim"], model=about["model"], exact_up_to=about["exact_up_to"])
-    index.engine, index.names = restore_engine(contents.pop("vectors.faiss")), Ids(about["ids"])
+    index.engine, index.names = restore_engine(contents.pop("vectors.faiss")), Ids(about["ids"].encode(), about["lengths"])
     expect((index.engine.dim, len(index.engine)), (about["dim"], about["count"]), "dimension and number of the vectors")
-    expect((len(index), len(set(about["ids"]))), (about["count"],) * 2, "number of ids")
+    expect((len(index), index.names.ends[-1]), (about["count"], len(index.names.text)), "number of ids and their length")
     index.built, index.version, index.beside = about["built"], version, contents
     return index

@@ -10,7 +10,7 @@ from avmatch.process import run_process
 from avmatch.recommend import Engine, load_index, run_recommend
 from avmatch.search import Sounds, search_sounds
 from avmatch.train import load_model, run_train
-from avmatch.vector_index import read_version, unit_vectors
+from avmatch.vector_index import read_version
 from avmatch.video_features import run_video_features
 from avmatch.workspace import DEMO_CHANGES, Workspace, load_manifest
 

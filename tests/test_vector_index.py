@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from avmatch.config import ArtifactError
-from avmatch.vector_index import VectorIndex, publish, unit_vectors
+from avmatch.nearest import unit_vectors
+from avmatch.vector_index import VectorIndex, publish
 
 DIM, NAMES = 4, [f"t{i}" for i in range(12)]
 numbers = st.integers(-3, 3).map(float)
