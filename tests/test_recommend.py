@@ -6,6 +6,7 @@ from avmatch.audio_features import load_audio_sequences, run_audio_features
 from avmatch.config import ArtifactError, load_config
 from avmatch.ingest import run_ingest
 from avmatch.matcher import N_WORDS, Described, Matcher
+from avmatch.nearest import unit_vectors
 from avmatch.process import run_process
 from avmatch.recommend import Engine, load_index, run_recommend
 from avmatch.search import Sounds, search_sounds
