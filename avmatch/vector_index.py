@@ -269,7 +269,8 @@ def _load(cls: type, folder: Path, model: str) -> VectorIndex:
     expect(about.get("schema_version"), SCHEMA, "another version of index.json")
     if model: expect(about["model"][:12], model[:12], "made by another model")
     index = cls(about["dim"], model=about["model"], exact_up_to=about["exact_up_to"])
-    index.engine, index.names = restore_engine(contents.pop("vectors.faiss")), Ids(about["ids"].encode(), about["lengths"])
+    index.names = Ids(about.pop("ids").encode(), about.pop("lengths"))   # before the vectors, which then fill the memory that this frees
+    index.engine = restore_engine(contents.pop("vectors.faiss"))
     expect((index.engine.dim, len(index.engine)), (about["dim"], about["count"]), "dimension and number of the vectors")
     expect((len(index), index.names.ends[-1]), (about["count"], len(index.names.text)), "number of ids and their length")
     index.built, index.version, index.beside = about["built"], version, contents
