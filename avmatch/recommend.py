@@ -214,7 +214,7 @@ class Engine:
 
     def moment(self, clip: Described, audio_id: str) -> Moment | None:
         "Where in a sound a described clip fits best; None where one of the two was not measured second by second."
-        seen, heard, track = clip.envelopes[0], self.sounds.envelopes[self.sounds.row[audio_id]], self.tracks[audio_id]
+        seen, heard, track = clip.envelopes[0], self.sounds.envelopes_of(audio_id), self.tracks[audio_id]
         return None if seen is None or heard is None else locate_moment(seen, heard, track_duration=track.duration, tempo=track.tempo)
 
 # %% ../nbs/07_recommend.ipynb #a457aaef
