@@ -1,0 +1,47 @@
+"""The table that the speed benchmarks share: ours beside the report's recipe and beside what the machine allows.
+
+Ratios are ours divided by the other, in the same unit: 6 means six times as many where the unit is clips a second, and six times
+as long where it is seconds. What was not measured is None, and a dash in the table.
+"""
+import argparse
+import json
+import os
+import platform
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+HEAD = f"{'':<46}{'ours':>12}{'recipe':>12}{'bound':>12} {'unit':<16}{'x recipe':>10}{'x bound':>10}"
+
+
+def machine() -> str:
+    "The processor, how many cores of it may be used, and the versions that decide how fast it is."
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.partition(": ")[2] for line in lines if line.startswith("model name")] or [platform.processor() or platform.machine()]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    packages = ", ".join(f"{name} {version(name)}" for name in ("numpy", "torch", "onnxruntime"))
+    return f"{names[0]}, {cores} cores; Python {platform.python_version()}, {packages}"
+
+
+def row(name: str, ours: float, unit: str, *, recipe: float | None = None, bound: float | None = None) -> dict:
+    "One figure, with its ratios to the other two."
+    ratio = lambda other: None if not other else ours / other
+    return {"name": name, "ours": ours, "recipe": recipe, "bound": bound, "unit": unit,
+            "ratio_to_recipe": ratio(recipe), "ratio_to_bound": ratio(bound)}
+
+
+def show(rows: Sequence[dict], title: str, *, as_json: bool) -> None:
+    "Print the rows: as JSON, or as a table below a title and the machine."
+    if as_json: return print(json.dumps(list(rows), indent=2))
+    cell = lambda value, width: f"{'-' if value is None else format(value, '.4g'):>{width}}"
+    print(f"{title}\n{machine()}\n\n{HEAD}")
+    for r in rows:
+        print(f"{r['name']:<46}" + "".join(cell(r[k], 12) for k in ("ours", "recipe", "bound")) + f" {r['unit']:<16}"
+              + "".join(cell(r[k], 10) for k in ("ratio_to_recipe", "ratio_to_bound")))
+
+
+def parser(doc: str) -> argparse.ArgumentParser:
+    "The options that all of them have."
+    made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--json", action="store_true", help="print JSON: a list of rows")
+    return made
