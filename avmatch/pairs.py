@@ -46,10 +46,10 @@ def lay_rows(
     sequences: Any,    # list of arrays of shape (t, dim), or one array (n, dim), which is one row a clip
 ) -> Rows:             # in the same order
     "Lay the rows of all clips into one array."
-    if isinstance(sequences, np.ndarray) and sequences.ndim == 2: sequences = sequences[:, None, :]
-    lengths = np.array([len(s) for s in sequences], dtype=np.int64)
+    is_vectors = isinstance(sequences, np.ndarray) and sequences.ndim == 2
+    lengths = np.ones(len(sequences), np.int64) if is_vectors else np.array([len(s) for s in sequences], dtype=np.int64)
     if not len(lengths) or lengths.min() < 1: raise ValueError(f"{len(lengths)} sequences, some without rows: expected some rows in each")
-    return Rows(np.concatenate(list(sequences)).astype(np.float32), np.cumsum(lengths) - lengths, lengths)
+    return Rows(np.asarray(sequences if is_vectors else np.concatenate(list(sequences)), np.float32), np.cumsum(lengths) - lengths, lengths)
 
 # %% ../nbs/pairs.ipynb #7a5d35d6
 def crop_all(
@@ -113,7 +113,7 @@ def make_batches(
     if len(track) <= full_batch: return [order]
     order = order[np.argsort(_rounds(track[order]), kind="stable")]
     batches = np.array_split(order, math.ceil(len(order) / batch_size))
-    return [batches[i] for i in generator.permutation(len(batches))]
+    return [np.sort(batches[i]) for i in generator.permutation(len(batches))]
 
 # %% ../nbs/pairs.ipynb #cddd5b5d
 def _track_means(a: np.ndarray, track: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
