@@ -140,19 +140,17 @@ def step_times(clips: Sequence[Path], folder: Path, config: Config) -> dict[str,
     encoder, (listener,) = get_video_encoders(config.video_features)[0], get_audio_encoders(config.audio_features)
     process, wav = config.process, folder / "sound.wav"
     for path in clips:
-        with timed(seconds, "decode", time.process_time): decode(path)
-        with timed(seconds, "read", time.process_time): clip = read_clip(path, fps=process.fps, max_frames=process.max_frames, sr=process.sr)
+        with timed(seconds, "decode, colours, resampling", time.process_time):
+            clip = read_clip(path, fps=process.fps, max_frames=process.max_frames, sr=process.sr)
         with timed(seconds, "compress as JPEG", time.process_time): files = [jpeg(p, process.jpeg_quality) for p in clip.pictures]
         with timed(seconds, "write files", time.process_time):
             write_wav(wav, clip.y, sr=process.sr)
             save_pictures(folder / "pictures", files)
         with timed(seconds, "MFCC", time.process_time): listener.encode(read_wav(wav)[0])
-        with timed(seconds, "decompress JPEG", time.process_time):
-            images = [cv2.cvtColor(cv2.imread(str(p)), cv2.COLOR_BGR2RGB) for p in sorted((folder / "pictures").glob("*.jpg"))]
+        with timed(seconds, "decompress JPEG", time.process_time): images = list(_read_images(folder / "pictures"))
         with timed(seconds, "cut and scale", time.process_time): batch = to_batch(images, **encoder.look)
         with timed(seconds, "network", time.process_time):
             for start in range(0, len(batch), encoder.batch_size): encoder.run(batch[start:start + encoder.batch_size])
-    seconds["colours and resampling"] = seconds.pop("read") - seconds["decode"]
     return {name: 1e3 * taken / len(clips) for name, taken in seconds.items()}
 
 

@@ -33,7 +33,7 @@ def write_frames(clip: Path, folder: Path, fps: float = 2) -> None:
 def find_ffmpeg() -> str:
     "The program ffmpeg, also that of the package imageio-ffmpeg; empty where there is none."
     if found := shutil.which("ffmpeg"): return found
-    try: import imageio_ffmpeg
+    try: import imageio_ffmpeg  # isort: skip
     except ImportError: return ""
     return imageio_ffmpeg.get_ffmpeg_exe()
 
