@@ -161,10 +161,10 @@ def turn(
 # %% ../nbs/media.ipynb #b102f635
 def _upright(frame: Any, scaler: Any, size: int = 0) -> np.ndarray:
     "The picture of a decoded frame, RGB, turned as the camera was held; its long side scaled to some pixels, if these are given."
-    if not size: return turn(scaler.reformat(frame, format="rgb24").to_ndarray(), frame.rotation)
+    if not size: return turn(scaler.reformat(frame, format="rgb24", threads=1).to_ndarray(), frame.rotation)
     scale = size / max(frame.width, frame.height)
     width, height = (max(2, round(side * scale)) for side in (frame.width, frame.height))
-    return turn(scaler.reformat(frame, width, height, "rgb24", interpolation="AREA").to_ndarray(), frame.rotation)
+    return turn(scaler.reformat(frame, width, height, "rgb24", interpolation="AREA", threads=1).to_ndarray(), frame.rotation)
 
 # %% ../nbs/media.ipynb #f06357a4
 @dataclass(frozen=True)

@@ -193,6 +193,8 @@ def run_video_features(
     workspace: Workspace,     # where the stages leave their work
 ) -> dict[str, Any]:          # counts of the stage
     "Encode every clip of the manifest."
+    import cv2
+    cv2.setNumThreads(1)
     settings = config.video_features
     encoders = get_video_encoders(settings)
     meta = features_meta([_kept(e, settings.per_second) for e in encoders], per_second=settings.per_second)
