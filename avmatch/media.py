@@ -142,10 +142,13 @@ def _decoded(container: Any, streams: set[Any], limits: Limits | None, *, is_idl
             yield frame
 
 # %% ../nbs/media.ipynb #80e4bbf8
+_LARGE = 500_000   # pixels of a picture whose decoding is worth several threads
+
 def _prepare(stream: Any, limits: Limits) -> None:
     "Set up the decoder of a stream."
-    stream.thread_type = "AUTO"
     if stream.type == "video": stream.codec_context.options = _own_limit(limits)
+    large = stream.type == "video" and stream.codec_context.width * stream.codec_context.height > _LARGE
+    stream.thread_type = "AUTO" if large else "NONE"
 
 # %% ../nbs/media.ipynb #12d6a7d2
 def turn(
@@ -158,10 +161,10 @@ def turn(
 # %% ../nbs/media.ipynb #b102f635
 def _upright(frame: Any, scaler: Any, size: int = 0) -> np.ndarray:
     "The picture of a decoded frame, RGB, turned as the camera was held; its long side scaled to some pixels, if these are given."
-    if not size: return turn(scaler.reformat(frame, format="rgb24").to_ndarray(), frame.rotation)
+    if not size: return turn(scaler.reformat(frame, format="rgb24", threads=1).to_ndarray(), frame.rotation)
     scale = size / max(frame.width, frame.height)
     width, height = (max(2, round(side * scale)) for side in (frame.width, frame.height))
-    return turn(scaler.reformat(frame, width, height, "rgb24", interpolation="AREA").to_ndarray(), frame.rotation)
+    return turn(scaler.reformat(frame, width, height, "rgb24", interpolation="AREA", threads=1).to_ndarray(), frame.rotation)
 
 # %% ../nbs/media.ipynb #f06357a4
 @dataclass(frozen=True)
@@ -254,7 +257,7 @@ class _Mono:
         if form != self.form:
             self.end()
             layout = "mono" if frame.layout.nb_channels == 1 else "stereo"
-            self.form, self.resampler = form, av.AudioResampler(format="fltp", layout=layout, rate=self.sr)
+            self.form, self.resampler = form, av.AudioResampler(format="fltp", layout=layout, rate=self.sr, frame_size=self.sr)
         self.pieces += [f.to_ndarray().mean(axis=0) for f in self.resampler.resample(frame)]
 
     def end(self) -> np.ndarray:

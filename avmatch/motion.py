@@ -121,7 +121,7 @@ def flow_statistics(
     speed, angle = np.hypot(flow[..., 0], flow[..., 1]), np.arctan2(flow[..., 1], flow[..., 0])
     direction = np.round(angle / (2 * np.pi) * 8).astype(int) % 8
     shares = np.bincount(direction.ravel(), weights=speed.ravel(), minlength=8) / speed.size
-    speeds = [speed.mean(), np.percentile(speed, 95), np.hypot(*flow.mean(axis=(0, 1))), *shares]
+    speeds = [speed.mean(), np.percentile(speed, 95), np.hypot(flow[..., 0].mean(), flow[..., 1].mean()), *shares]
     changed = cv2.absdiff(before, after)
     return np.array([*np.sqrt(speeds), *((changed > level).mean() for level in (10, 20, 40))], np.float32)
 
@@ -169,7 +169,7 @@ def colour_statistics(
     import cv2
     hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV).astype(np.float32)
     hue, saturation, value = hsv[..., 0] / 180, hsv[..., 1] / 255, hsv[..., 2] / 255
-    red, green, blue = rgb = image.reshape(-1, 3).T.astype(np.float32) / 255                 # (3, n_pixels)
+    red, green, blue = rgb = image.reshape(-1, 3).T.astype(np.float32, order="C") / 255      # (3, n_pixels), each colour in one piece
     weight, turn, grey = saturation * value, 2 * np.pi * hue, rgb.mean(axis=0)
     opponents = np.stack([red - green, (red + green) / 2 - blue])
     colourfulness = np.hypot(*opponents.std(axis=1)) + 0.3 * np.hypot(*opponents.mean(axis=1))

@@ -15,6 +15,7 @@ import platform
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any
@@ -96,26 +97,28 @@ def export_graph(
     return buffer.getvalue()
 
 # %% ../nbs/runtime.ipynb #2f8064c8
-def _session_options(threads: int) -> Any:
-    "How ONNX Runtime should work: on so many cores, without spinning, and quietly."
+def _session(graph: bytes) -> Any:
+    "A graph, ready to be run quietly by the thread that calls."
     import onnxruntime
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3   # errors only
-    return options
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 # %% ../nbs/runtime.ipynb #22ff2432
 def open_graph(
     graph: bytes,                # as export_graph gives it
     *,
-    threads: int = 0,            # cores to use (0: all that this process may use)
+    threads: int = 0,            # parts of a batch that are computed at the same time (0: one for each core)
 ) -> Call:   # arrays in, arrays out
     "A graph as a function of arrays, run by ONNX Runtime."
-    import onnxruntime
-    session = onnxruntime.InferenceSession(graph, _session_options(threads or count_cores()), providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return lambda x: tuple(session.run(None, {name: np.ascontiguousarray(x)}))
+    session, n_parts = _session(graph), threads or count_cores()
+    name, pool = session.get_inputs()[0].name, ThreadPoolExecutor(n_parts, thread_name_prefix="network")
+    def run(part: np.ndarray) -> list[np.ndarray]: return session.run(None, {name: np.ascontiguousarray(part)})
+    def call(x: np.ndarray) -> tuple[np.ndarray, ...]:
+        parts = np.array_split(x, min(n_parts, len(x)) or 1)
+        return tuple(np.concatenate(output) for output in zip(*pool.map(run, parts), strict=True))
+    return call
 
 # %% ../nbs/runtime.ipynb #161ce04c
 def _agree(fast: Call, slow: Call, example: np.ndarray) -> bool:
@@ -126,7 +129,8 @@ def _agree(fast: Call, slow: Call, example: np.ndarray) -> bool:
 # %% ../nbs/runtime.ipynb #00e0b328
 def _stem(name: str, version: str, example: np.ndarray, outputs: Sequence[str]) -> str:
     "How the file of a graph begins: what it is, then a hash of all that decides about it."
-    made_by = [package_version(package) for package in ("torch", "onnxruntime")]
+    import onnxruntime
+    made_by = package_version("torch"), onnxruntime.__version__
     decides = repr(("graph 2", name, version, tuple(outputs), example.shape[1:], str(example.dtype), platform.machine(), *made_by))
     return f"{name}-{hashlib.sha256(decides.encode()).hexdigest()[:12]}-"
 

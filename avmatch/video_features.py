@@ -158,12 +158,23 @@ def _save_rows(path: Path, features: np.ndarray) -> None:
     write_atomic(path, buffer.getvalue())
 
 # %% ../nbs/03_video_features.ipynb #c0dd7d03
-def _read_images(folder: Path) -> list[np.ndarray]:
+class _Pictures(Sequence):
+    "Pictures in files, RGB uint8, each read when it is asked for."
+    def __init__(self, paths: Sequence[Path]): self.paths = paths
+    def __len__(self) -> int: return len(self.paths)
+
+    def __getitem__(self, i: int | slice) -> Any:
+        import cv2
+        if isinstance(i, slice): return _Pictures(self.paths[i])
+        image = cv2.imread(str(self.paths[i]), cv2.IMREAD_COLOR_RGB)
+        if image is None: raise MediaError(f"{self.paths[i]} is broken", reason="no_frames")
+        return image
+
+def _read_images(folder: Path) -> Sequence[np.ndarray]:
     "The frames of a clip, RGB."
-    import cv2
-    images = [cv2.imread(str(p)) for p in sorted(folder.glob("frame_*.jpg"))]
-    if not images or any(i is None for i in images): raise MediaError(f"{folder} has no frames, or a broken one", reason="no_frames")
-    return [cv2.cvtColor(i, cv2.COLOR_BGR2RGB) for i in images]
+    paths = sorted(folder.glob("frame_*.jpg"))
+    if not paths: raise MediaError(f"{folder} has no frames", reason="no_frames")
+    return _Pictures(paths)
 
 # %% ../nbs/03_video_features.ipynb #c26e9c12
 def _encode_entry(entry: dict[str, Any], encoders: Sequence[VideoEncoder], config: Config, workspace: Workspace) -> Path:
@@ -182,6 +193,8 @@ def run_video_features(
     workspace: Workspace,     # where the stages leave their work
 ) -> dict[str, Any]:          # counts of the stage
     "Encode every clip of the manifest."
+    import cv2
+    cv2.setNumThreads(1)
     settings = config.video_features
     encoders = get_video_encoders(settings)
     meta = features_meta([_kept(e, settings.per_second) for e in encoders], per_second=settings.per_second)
