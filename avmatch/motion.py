@@ -9,24 +9,31 @@ __all__ = ['SIZE', 'FRAME_RATE', 'STEPS', 'DIRECTIONS', 'MOTION_COLUMNS', 'HUES'
            'MotionEncoder', 'motion']
 
 # %% ../nbs/motion.ipynb #6f6a1ffe
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 from .config import MediaError, VideoFeaturesConfig
-from .media import read_frames
+from .media import Sampling, read_frames
 from .sequences import Timed, count_seconds, to_seconds
 
 # %% ../nbs/motion.ipynb #1f19734e
 SIZE, FRAME_RATE = 128, 30.0   # long side of the pictures (pixels); pictures a second, at most
+_SMALL = Sampling(FRAME_RATE, 1_000_000, SIZE)
+
+def _stacked(pictures: Iterable[tuple[float, np.ndarray]], name: str = "a clip") -> tuple[np.ndarray, np.ndarray]:
+    "Times and pictures as two arrays: pictures, then times."
+    times, images = zip(*pictures)
+    if len({image.shape for image in images}) > 1: raise MediaError(f"{name}: its picture changes size half way")
+    return np.stack(images), np.array(times)
 
 def read_small(
     path: str | Path,                    # a video file
 ) -> tuple[np.ndarray, np.ndarray]:      # pictures, RGB uint8, shape (n, height, width, 3), and their times (s), shape (n,)
     "All pictures of a clip, small."
-    times, images = zip(*read_frames(path, fps=FRAME_RATE, max_frames=1_000_000, size=SIZE))
-    if len({image.shape for image in images}) > 1: raise MediaError(f"{Path(path).name}: its picture changes size half way")
-    return np.stack(images), np.array(times)
+    return _stacked(read_frames(path, **asdict(_SMALL)), Path(path).name)
 
 # %% ../nbs/motion.ipynb #213697c0
 def shrink(
@@ -227,11 +234,15 @@ class MotionEncoder:
     "Encodes what moves, is cut, is coloured and has outlines in a clip; needs no weights."
     name, version, reads, groups = "motion", "2", "file", GROUPS
     licence, source, cost = "none needed", "computed with OpenCV", "0.25 s for 10 s of video on one core"
-    settings = {"size": SIZE, "frame_rate": FRAME_RATE}
+    settings, sampling = {"size": SIZE, "frame_rate": FRAME_RATE}, _SMALL
 
     def encode_file(self, path: str | Path) -> Timed:
         "A video file to one row of the groups a second, float32."
         return self.encode_images(*read_small(path))
+
+    def encode_pictures(self, pictures: Iterable[tuple[float, np.ndarray]]) -> Timed:
+        "Times (s) and pictures as its sampling gives them, to one row a second."
+        return self.encode_images(*_stacked(pictures))
 
     def encode_images(self, images: np.ndarray, times: np.ndarray) -> Timed:
         "Consecutive pictures, small, RGB uint8, shown at times (s), to one row a second."

@@ -8,7 +8,7 @@ __all__ = ['VIDEO_ENCODERS', 'register_video_encoder', 'get_video_encoders', 'jo
 
 # %% ../nbs/03_video_features.ipynb #10c2f582
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -59,9 +59,9 @@ def get_video_encoders(
     return [_opened(name, config.weights, config.batch_size) for name in names]
 
 # %% ../nbs/03_video_features.ipynb #b1f37fff
-def _gather(encoders: Sequence[VideoEncoder], images: Sequence[np.ndarray], times: np.ndarray, path: Path) -> list[Timed]:
-    "What each encoder gives for a clip."
-    return [e.encode(images, times) if e.reads == "frames" else e.encode_file(path) for e in encoders]
+def _encoded(encoder: VideoEncoder, images: Sequence[np.ndarray], times: np.ndarray, path: Path) -> Timed:
+    "What an encoder gives for a clip."
+    return encoder.encode(images, times) if encoder.reads == "frames" else encoder.encode_file(path)
 
 def _until(timed: Timed, n_seconds: int) -> Timed:
     "The rows before some second, or the first."
@@ -100,11 +100,21 @@ def encode_clip(
     fps: float,                         # of these pictures
     path: str | Path,                   # the video file, for encoders that read it
     per_second: bool = True,            # a row for each second; False: the mean over all rows of an encoder
+    ready: Mapping[str, Timed] | None = None,   # encoder -> what it gave for the clip already
 ) -> np.ndarray:                        # shape (n_seconds, dim) or (dim,), float32
     "What the encoders say about one clip."
-    parts = _gather(encoders, images, np.arange(len(images)) / fps, Path(path))
+    times, ready = np.arange(len(images)) / fps, ready or {}
+    parts = [ready[e.name] if e.name in ready else _encoded(e, images, times, Path(path)) for e in encoders]
     if per_second: return join_rows(parts, steps=[1 / fps if e.reads == "frames" else 1.0 for e in encoders])
     return np.concatenate([_mean(e, part) for e, part in zip(encoders, parts)]).astype(np.float32)
+
+# %% ../nbs/03_video_features.ipynb #ebd71270
+def _look_once(path: str | Path, samplings: Sequence[Any]) -> dict[Any, list[tuple[float, np.ndarray]]]:
+    "Times (s) and pictures for each sampling, from one pass through a file."
+    from avmatch.media import read_pictures
+    seen = {sampling: [] for sampling in samplings}
+    for i, time, image in read_pictures(path, list(seen)) if seen else (): list(seen.values())[i].append((time, image))
+    return seen
 
 # %% ../nbs/03_video_features.ipynb #338a9ced
 def embed_video(
@@ -112,11 +122,12 @@ def embed_video(
     config: Config,       # how frames are sampled, which encoders look, and whether time is kept
 ) -> np.ndarray:          # features, shape (n_seconds, dim) or (dim,), float32
     "The features of a video file."
-    from avmatch.media import read_frames
-    encoders, process, images = get_video_encoders(config.video_features), config.process, []
-    if any(e.reads == "frames" for e in encoders):
-        images = [image for _, image in read_frames(path, fps=process.fps, max_frames=process.max_frames)]
-    return encode_clip(encoders, images, fps=process.fps, path=path, per_second=config.video_features.per_second)
+    from avmatch.media import Sampling
+    encoders, process = get_video_encoders(config.video_features), config.process
+    usual, own = Sampling(process.fps, process.max_frames), [e for e in encoders if hasattr(e, "sampling")]
+    seen = _look_once(path, [usual] * any(e.reads == "frames" for e in encoders) + [e.sampling for e in own])
+    images, ready = [image for _, image in seen.get(usual, ())], {e.name: e.encode_pictures(seen[e.sampling]) for e in own}
+    return encode_clip(encoders, images, fps=process.fps, path=path, per_second=config.video_features.per_second, ready=ready)
 
 # %% ../nbs/03_video_features.ipynb #de0db041
 _COMMAND = "avmatch run --only video_features --force"

@@ -57,8 +57,8 @@ def notebook_rows(folder: Path, n_rounds: int) -> list[dict]:
     for _ in range(n_rounds + 1):
         for name in took:
             began = time.perf_counter()
-            if name == "alone": papermill.execute_notebook(folder / "empty.ipynb", folder / "out.ipynb", {"x": 1}, progress_bar=False)
-            else: execute(folder / f"{name}.ipynb", folder / "reports/out.ipynb", {"x": 1})
+            if name == "alone": papermill.execute_notebook(folder / "empty.ipynb", folder / "out.ipynb", {}, progress_bar=False)
+            else: execute(folder / f"{name}.ipynb", folder / "reports/out.ipynb", {})
             took[name].append(time.perf_counter() - began)
     medians = {name: statistics.median(seconds[1:]) for name, seconds in took.items()}
     return [table.row(f"a stage, {name} notebook", medians[name], "s", bound=medians["alone"]) for name in contents]
@@ -66,7 +66,8 @@ def notebook_rows(folder: Path, n_rounds: int) -> list[dict]:
 
 def demo_row(folder: Path) -> dict:
     "The pipeline on generated samples, as `make demo` runs it."
-    return table.row("avmatch run, generated samples", seconds_of([sys.executable, "-m", "avmatch.cli", "run", "--workspace", str(folder / "data")]), "s")
+    words = [sys.executable, "-m", "avmatch.cli", "run", "--workspace", str(folder / "data")]
+    return table.row("avmatch run, generated samples", seconds_of(words), "s")
 
 
 def main() -> None:
