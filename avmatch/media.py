@@ -197,11 +197,6 @@ def probe(
             has_video=video is not None, has_audio=audio is not None,
             sr=audio.sample_rate if audio else 0, n_channels=audio.channels if audio else 0)
 
-# %% ../nbs/media.ipynb #3374364b
-def _no_picture(path: str | Path) -> MediaError:
-    "The error for a file whose pictures are all damaged."
-    return MediaError(f"{Path(path).name}: not one picture can be decoded", reason="no_frames")
-
 # %% ../nbs/media.ipynb #07bcbf28
 class _Picker:
     "Picks the frames at even times from those that come."
@@ -235,7 +230,11 @@ class Sampling:
     max_frames: int = 30    # at most
     size: int = 0           # long side, in pixels (0: as the file has it)
 
-# %% ../nbs/media.ipynb #d0ece62d
+# %% ../nbs/media.ipynb #c29bd61d
+def _no_picture(path: str | Path) -> MediaError:
+    "The error for a file whose pictures are all damaged."
+    return MediaError(f"{Path(path).name}: not one picture can be decoded", reason="no_frames")
+
 def read_pictures(
     path: str | Path,                # a video file
     samplings: Sequence[Sampling],   # at least one
@@ -254,7 +253,6 @@ def read_pictures(
             if not any(picker.n_left for _, picker, _ in wishes): return
         if wishes[0][1].start is None: raise _no_picture(path)
 
-# %% ../nbs/media.ipynb #c29bd61d
 def read_frames(
     path: str | Path,               # a video file
     *,
