@@ -6,6 +6,7 @@
 __all__ = ['LOST', 'Order', 'Decoded', 'decode_clip', 'ClipEncoder', 'run_in_worker', 'Places', 'Batcher', 'Memory', 'Queries']
 
 # %% ../nbs/queries.ipynb #bf4af1db
+import asyncio
 import os
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -22,7 +24,7 @@ from .config import Config, MediaError, ServeConfig, VideoFeaturesConfig
 from .containers import Limits, limits_of
 from .sequences import Timed
 from .uploads import Refusal, refusal_of
-from .workers import Workers
+from .workers import WorkerKilled, Workers
 
 # %% ../nbs/queries.ipynb #df88f8ce
 @dataclass(frozen=True)
@@ -171,11 +173,18 @@ def run_in_worker(
     item: Any,           # its argument
 ) -> Any:                # its result
     "Call a function in a worker; whatever the item is to blame for becomes a refusal."
-    try: return workers.run(_politely, (function, item))
+    try: return _run_twice(workers, (function, item))
+    except WorkerKilled as e: raise Refusal(503, "busy", "The server is short of memory. Try again in a moment.", retry_after=30) from e
     except MediaError as e: raise refusal_of(MediaError(LOST.get(e.reason, str(e)).format(timeout=workers.timeout), e.reason)) from e
     except RuntimeError as e:
         if workers._closed: raise Refusal(503, "closing", "The service is about to end. Try again in a moment.", retry_after=5) from e
         raise
+
+# %% ../nbs/queries.ipynb #3986e4c7
+def _run_twice(workers: Workers, task: tuple[Any, Any]) -> Any:
+    "The result of a task, from a second worker where the first was killed."
+    try: return workers.run(_politely, task)
+    except WorkerKilled: return workers.run(_politely, task)
 
 # %% ../nbs/queries.ipynb #446cb048
 class Places:
@@ -211,7 +220,6 @@ class Batcher:
 
     async def __call__(self, item: Any) -> Any:
         "The result for an item."
-        import asyncio
         future = asyncio.get_running_loop().create_future()
         self.waiting.append((item, future))
         if self.task is None or self.task.done(): self.task = asyncio.create_task(_work_off(self))
@@ -268,6 +276,7 @@ class Queries:
         self.encoder, self.metrics, self.memory = encoder, metrics, Memory(serve.cache_size)
         self.places = Places(serve.workers + serve.waiting, what="clips")
         self.limiter, self.encode = anyio.CapacityLimiter(max(1, serve.workers)), Batcher(encoder.encode)
+        self.locks = WeakValueDictionary()   # hash of a clip -> lock
         if metrics: metrics.clips.set_function(lambda: self.places.taken)
 
     async def features(
@@ -276,12 +285,13 @@ class Queries:
         digest: str,    # hash of its content
     ) -> np.ndarray:    # shape (n_seconds, dim) or (dim,)
         "The features of a clip, remembered or made."
-        known = self.memory.get(digest)
-        if self.metrics: self.metrics.cache.labels(str(known is not None).lower()).inc()
-        if known is not None: return known
-        rows = await self.encode(await self.work(self.encoder.decode, path))
-        self.memory.put(digest, rows)
-        return rows
+        async with self.locks.setdefault(digest, asyncio.Lock()):
+            known = self.memory.get(digest)
+            if self.metrics: self.metrics.cache.labels(str(known is not None).lower()).inc()
+            if known is not None: return known
+            rows = await self.encode(await self.work(self.encoder.decode, path))
+            self.memory.put(digest, rows)
+            return rows
 
     async def work(self, function: Any, *args: Any) -> Any:
         "Call a function that waits for a worker, when one is free."

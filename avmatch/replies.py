@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['KNOWN', 'REASONS', 'Answer', 'DetailedAnswer', 'TrackDetails', 'TrackPage', 'Waveform', 'Health', 'Ready', 'Version',
            'Settings', 'Problem', 'sound_url', 'answer_of', 'track_details', 'refusal_from', 'add_error_handlers',
-           'filters_query']
+           'file_response', 'filters_query']
 
 # %% ../nbs/replies.ipynb #07ef807b
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -106,6 +107,7 @@ class Settings:
     top_k: int             # answers, unless one asks for another number
     max_top_k: int         # right end of the slider
     max_upload_mb: float   # largest upload (MB)
+    max_seconds: float     # longest clip (s)
 
 # %% ../nbs/replies.ipynb #a7d176d2
 @dataclass(frozen=True)
@@ -194,6 +196,35 @@ def _first_of(complaints: list[dict[str, Any]]) -> str:
     "The first of FastAPI's complaints, as a sentence."
     first = complaints[0]
     return f"{first['loc'][-1]}: {first['msg'][:1].lower()}{first['msg'][1:]}"
+
+# %% ../nbs/replies.ipynb #8f6cddbd
+_RANGE_PROBLEMS = {400: "The header `Range` cannot be read; it looks like `bytes=0-999`.", 416: "The file ends before the range begins."}
+
+def _as_problem(scope: Any, receive: Any, send: Any) -> Any:
+    "A `send` that turns an answer in plain text about a range into a problem."
+    refused = False
+    async def told(message: Any) -> None:
+        nonlocal refused
+        if refused: return   # the plain text
+        refused = message.get("status") in _RANGE_PROBLEMS
+        if not refused: return await send(message)
+        problem = problem_response(Refusal(message["status"], "bad_range", _RANGE_PROBLEMS[message["status"]]))
+        problem.raw_headers += [header for header in message["headers"] if header[0] == b"content-range"]
+        await problem(scope, receive, send)
+    return told
+
+# %% ../nbs/replies.ipynb #359a226c
+def file_response(
+    path: str | Path,    # an existing file
+    media_type: str,     # what it is
+) -> Any:                # a response
+    "A file to be sent, as a whole or in parts."
+    from starlette.responses import FileResponse
+
+    class File(FileResponse):
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            await super().__call__(scope, receive, _as_problem(scope, receive, send))
+    return File(path, media_type=media_type)
 
 # %% ../nbs/replies.ipynb #2b255d07
 def filters_query() -> Any:   # a dependency for FastAPI

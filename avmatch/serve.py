@@ -22,10 +22,10 @@ from typing import Any
 
 from . import __version__
 from .replies import Answer, DetailedAnswer, Health, Problem, Ready, Settings, TrackDetails, TrackPage, Version, Waveform
-from .replies import add_error_handlers, answer_of, filters_query, track_details
+from .replies import add_error_handlers, answer_of, file_response, filters_query, track_details
 from .config import Config, ConfigError, load_config
 from .containers import limits_of
-from .guard import HEADERS, AddHeaders, Gate, Metrics, Watch, check_exposure, log_json, read_token
+from .guard import HEADERS, AddHeaders, Gate, Metrics, Watch, add_session, check_exposure, log_json, read_token
 from .queries import ClipEncoder, Queries, run_in_worker
 from .recommend import Engine, Taste
 from .render import Mix, RenderOrder, render_order
@@ -155,20 +155,18 @@ _TYPES = {".wav": "audio/wav", ".mp3": "audio/mpeg", ".m4a": "audio/mp4", ".ogg"
 
 def _file(path: str) -> Any:
     "A response with a file, or 404."
-    from fastapi.responses import FileResponse
     if not Path(path).is_file(): raise Refusal(404, "not_found", "The file of this sound is no longer there.")
-    return FileResponse(path, media_type=_TYPES.get(Path(path).suffix.lower(), "application/octet-stream"))
+    return file_response(path, _TYPES.get(Path(path).suffix.lower(), "application/octet-stream"))
 
 # %% ../nbs/09_serve.ipynb #ea9f8c09
 def _add_files(app: Any, service: Service) -> None:
     "GET and HEAD /audio/{audio_id} and /picture/{audio_id}."
     from fastapi.responses import FileResponse
-    problems = {404: {"model": Problem}, 422: {"model": Problem}}
+    problems = {status: {"model": Problem} for status in (400, 404, 416, 422)}
 
     def add_file(kind: str, media_type: str, path_of: Callable[[Any], str]) -> None:
         def send_file(audio_id: str): return _file(path_of(_track(service, audio_id)))
-        about = problems | {200: {"content": {media_type: {}}}, 206: {"content": {media_type: {}}}, 400: {"content": {"text/plain": {}}},
-                            416: {"content": {"text/plain": {}}}}
+        about = problems | {200: {"content": {media_type: {}}}, 206: {"content": {media_type: {}}}}
         app.get(f"/{kind}/{{audio_id:path}}", name=kind, response_class=FileResponse, responses=about)(send_file)
         app.head(f"/{kind}/{{audio_id:path}}", include_in_schema=False)(send_file)
 
@@ -251,7 +249,8 @@ def _add_page(app: Any, service: Service) -> None:
     async def settings():
         "The limits that a page must know."
         most = max(1, min(config.explore.max_top_k, config.serve.max_top_k, service.n_tracks))
-        return Settings(min(config.recommend.top_k, most), most, config.serve.max_upload_mb)
+        seconds = min(c.process.max_seconds for c in (config, service.queries.encoder.config))
+        return Settings(min(config.recommend.top_k, most), most, config.serve.max_upload_mb, seconds)
 
 # %% ../nbs/09_serve.ipynb #6cc5cf8b
 async def _warm_up(service: Service) -> None:
@@ -302,6 +301,7 @@ def create_app(
     _add_layers(app, service)
     add_error_handlers(app)
     for add in (_add_recommend, _add_render, _add_files, _add_tracks, _add_state, _add_page): add(app, service)
+    add_session(app, read_token())
     return app
 
 # %% ../nbs/09_serve.ipynb #cb604cbb

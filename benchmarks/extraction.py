@@ -208,7 +208,7 @@ def measure(clips: Sequence[Path], folder: Path, n_rounds: int, memory: bool) ->
         entries = load_manifest(workspace)
         usable = [clip for clip in part if clip.stem in {e["video_id"] for e in entries}]
         bound.update(bounds(usable, sum(e["num_frames"] for e in entries), config))
-        apart.append(differences(usable[::1 + len(clips) // 24], workspace, config, network))
+        apart.append(differences(usable[::1 + len(clips) // 12], workspace, config, network))
         n_done += len(usable)
     n_recipe = recipe.pop("clips")
     total, best, each = sum(ours.values()), max(bound.values()), 1e3 / n_done
@@ -217,7 +217,7 @@ def measure(clips: Sequence[Path], folder: Path, n_rounds: int, memory: bool) ->
             row("extraction, both bounds on the same cores", n_done / total, bound=n_done / sum(bound.values()), unit="clips/s", more=True)]
     rows += [row(name, ours[name] * each, recipe=recipe[name] * 1e3 / n_recipe, bound=parts[name] * each if name in parts else None,
                  unit="ms a clip") for name in STAGES]
-    steps = step_times(clips[::1 + len(clips) // 24], folder, config)
+    steps = step_times(clips[::1 + len(clips) // 12], folder, config)
     steps["processes, state, waiting"] = max(0.0, total * each * count_cores() - sum(steps.values()))
     rows += [row(f"step: {name}", taken, unit="ms of one core a clip") for name, taken in steps.items()]
     for name, values in zip(("visual", "sound"), zip(*apart)):

@@ -5,12 +5,14 @@
 Every client sends one clip after another and comes again when it is told to. Meanwhile `/health` is asked twenty times a second.
 The clips are those of a folder, or generated; each client makes a clip its own by a few bytes at its end, so that none is known.
 The report's handler is one function on the event loop: it decodes, encodes and compares track by track, one request after another.
+It is an error (exit status 1) if our service answers anything but 200 or 503 with `Retry-After`, or leaves a file behind.
 """
 import argparse
 import contextlib
 import json
 import os
 import statistics
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -55,10 +57,12 @@ class Load:
     def __init__(self, url: str, clips: list[bytes], n_clients: int, seconds: float):
         self.url, self.clips, self.until = url, clips, time.monotonic() + seconds
         self.statuses, self.waits, self.health, self.memory = Counter(), [], [], []
+        start = time.monotonic()
         self.bad = []   # other statuses, 503 without Retry-After, and connections that broke
         with ThreadPoolExecutor(n_clients + 1) as pool:
             watched = pool.submit(self.watch)
             for done in [pool.submit(self.ask, i) for i in range(n_clients)]: done.result()
+            self.seconds = time.monotonic() - start   # to the last answer
             watched.result()
 
     def ask(self, number: int) -> None:
@@ -66,7 +70,7 @@ class Load:
         with httpx.Client(base_url=self.url, timeout=300) as client:
             for n in range(10_000):
                 if time.monotonic() > self.until: return
-                clip = self.clips[(number + n) % len(self.clips)] + f"free{number:06}{n:06}".encode()
+                clip = self.clips[(number + n) % len(self.clips)] + b"\0\0\0\x14" + f"free{number:06}{n:06}".encode()   # an empty box of MP4
                 start = time.perf_counter()
                 try: response = client.post("/recommend", files={"file": clip})
                 except httpx.TransportError as e:
@@ -74,8 +78,12 @@ class Load:
                     continue
                 self.statuses[response.status_code] += 1
                 if response.status_code == 200: self.waits.append(time.perf_counter() - start)
-                elif response.status_code == 503 and "retry-after" in response.headers: time.sleep(int(response.headers["retry-after"]))
+                elif response.status_code == 503 and "retry-after" in response.headers: self.rest(int(response.headers["retry-after"]))
                 else: self.bad.append(response.text)
+
+    def rest(self, seconds: float) -> None:
+        "Wait, but not beyond the end."
+        time.sleep(max(0.0, min(seconds, self.until - time.monotonic())))
 
     def watch(self) -> None:
         "Ask for health, and note the memory of the service and its workers."
@@ -108,15 +116,13 @@ def measure(app: FastAPI, clips: list[bytes], args: argparse.Namespace) -> dict:
         try:
             with running(app) as url, ProcessPoolExecutor(1, get_context("spawn")) as clients:
                 httpx.post(f"{url}/recommend", files={"file": clips[0]}, timeout=300)   # everything is warm
-                start = time.monotonic()
                 load = clients.submit(Load, url, clips, args.clients, args.seconds).result()
-                seconds = time.monotonic() - start
         finally: tempfile.tempdir = None
         left = len(os.listdir(uploads))
     half = len(load.memory) // 2
-    for problem in Counter(load.bad).most_common(3): print(f"not answered: {problem}")
+    for problem in Counter(load.bad).most_common(3): print(f"not answered: {problem}", file=sys.stderr)
     return {"200": load.statuses[200], "503": load.statuses[503], "other": len(load.bad),
-            "a second": round(load.statuses[200] / seconds, 2),
+            "a second": round(load.statuses[200] / load.seconds, 2),
             "p50 ms": percentile(load.waits, 0.5), "p95 ms": percentile(load.waits, 0.95),
             "health p50 ms": percentile(load.health, 0.5), "health p99 ms": percentile(load.health, 0.99),
             "memory MB": round(statistics.median(load.memory[half:])),
@@ -137,9 +143,16 @@ def main() -> None:
     config = override(load_config(), {"serve": {"posts_a_minute": 0, "workers": 2}})
     rows = {"avmatch": measure(create_app(config, workspace), clips, args),
             "report's handler": measure(report_handler(Engine.load(workspace)), clips, args)}
+    show(rows, clips, args)
+    if rows["avmatch"]["other"] or rows["avmatch"]["files left"]: sys.exit(1)
+
+
+def show(rows: dict[str, dict], clips: list[bytes], args: argparse.Namespace) -> None:
+    "Print the table."
     if args.json: return print(json.dumps(rows, indent=1))
     print(f"{args.clients} clients, {args.seconds:g} s each, {len(clips)} clips of {min(map(len, clips)):,} to {max(map(len, clips)):,} bytes\n")
-    for name in rows["avmatch"]: print(f"{name:>15}  " + "  ".join(f"{row[name]:>18}" for row in rows.values()))
+    print(f"{'':>15}  " + "  ".join(f"{name:>18}" for name in rows))
+    for figure in rows["avmatch"]: print(f"{figure:>15}  " + "  ".join(f"{row[figure]:>18}" for row in rows.values()))
 
 
 def is_video(path: Path) -> bool:

@@ -38,7 +38,8 @@ class FakeEngine:
 def make_app(engine, **settings):
     "A service that looks at motion only, with one worker, and small limits."
     serve = {"max_upload_mb": 1.0, "workers": 1, "waiting": 3, "posts_a_minute": 0} | settings
-    return create_app(override(load_config(), {"video_features": {"encoder": "motion"}, "serve": serve}), engine=engine)
+    process = {"max_seconds": serve.pop("max_seconds", 600.0)}
+    return create_app(override(load_config(), {"video_features": {"encoder": "motion"}, "process": process, "serve": serve}), engine=engine)
 
 
 @pytest.fixture(scope="session")

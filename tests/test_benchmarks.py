@@ -92,6 +92,15 @@ def test_the_soak_tells_what_is_not_as_expected(tmp_path):
     assert done.returncode == 1 and "too_many_frames, expected done" in done.stdout, done.stdout + done.stderr
 
 
+def test_the_service_under_load_answers_or_says_when_to_come_again(demo, tmp_path):
+    words = ["--workspace", demo[1].root, "--clients", 4, "--seconds", 3, "--json"]
+    done = retrieval(*words, cwd=tmp_path, script=SCRIPT.with_name("serve.py"))
+    assert done.returncode == 0, done.stderr[-2000:]
+    ours, report = json.loads(done.stdout).values()
+    assert ours.keys() == report.keys() and {"a second", "p50 ms", "p95 ms", "health p99 ms", "memory MB", "growth MB"} <= ours.keys()
+    assert ours["200"] > 0 and report["200"] > 0 and ours["other"] == ours["files left"] == 0
+
+
 def test_moments_are_compared_with_chance(clips):
     done = moments("--clips", clips, "--seconds", 2, "--cuts", 3, "--json", cwd=clips)
     assert done.returncode == 0, done.stderr[-2000:]

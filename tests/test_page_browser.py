@@ -115,6 +115,23 @@ def test_the_balance_goes_from_the_original_to_the_music(answered):
     assert value(page, loudness) == [0, 1, 0] and slider.get_attribute("aria-valuetext") == "original only"
 
 
+def test_fades_are_heard_as_they_will_be_rendered(answered):
+    page = answered().page
+    page.keyboard.press("1")
+    page.locator("#fade-in").fill("2")
+    page.locator("#fade-out").fill("1")
+    assert page.locator("#fade-in").get_attribute("aria-valuetext") == "2 seconds"
+    page.keyboard.press("Space")
+    until, heard = time.monotonic() + 30, {}
+    while len(heard) < 30 and time.monotonic() < until:                 # four seconds of a clip that begins again and again
+        page.wait_for_timeout(80)
+        at, volume = value(page, f"[video.currentTime, {SOUNDS}[0].volume]")
+        heard[round(at, 1)] = (at, volume)
+    for at, volume in heard.values(): assert volume == pytest.approx(min(1, at / 2) * min(1, 4 - at), abs=0.06), at
+    page.locator("#fade-in").fill("0")
+    assert page.locator("#fade-in-value").inner_text() == "off"
+
+
 def test_the_moment_is_dragged_and_moved_by_keys(answered):
     page = answered().page
     wave = page.locator(".wave").first
@@ -143,9 +160,10 @@ def test_the_video_is_rendered_as_it_was_heard(answered, tmp_path):
     page, sent = watched.page, []
     page.on("request", lambda request: "/render?" in request.url and sent.append(parse_qs(urlsplit(request.url).query)))
     page.locator("#balance").fill("50")
+    page.locator("#fade-in").fill("1")
     name, video = saved(page, page.get_by_role("button", name="Video: download with Storm"))
     assert sent == [{"audio_id": ["stürm/1 ?"], "offset": ["1.000"], "own_gain": ["0.707"], "music_gain": ["0.707"],
-                     "loop_start": ["0.5"], "loop_end": ["2.5"]}]
+                     "fade_in": ["1"], "fade_out": ["0.5"], "loop_start": ["0.5"], "loop_end": ["2.5"]}]
     (tmp_path / "got.mp4").write_bytes(video)
     found = probe(tmp_path / "got.mp4")
     assert name == "my clip - Storm.mp4" and found.has_video and found.has_audio and found.duration == pytest.approx(4, abs=0.1)

@@ -112,6 +112,18 @@ def test_an_empty_and_a_too_large_file_are_not_even_sent(opened, tmp_path):
     assert watched.problems == []
 
 
+def test_a_clip_that_is_too_long_is_not_even_sent(watch, sounds, film):
+    "How long is too long is told before, and the browser knows how long the clip is: four seconds."
+    with running(make_app(sounds, max_seconds=3.0)) as url:
+        watched = watch()
+        page = watched.page
+        page.goto(url)
+        page.get_by_text("up to 1\u00a0MB and 3 seconds").wait_for()
+        page.set_input_files("#file", film)
+        assert "my clip.mp4 lasts 0:04; at most 3 seconds are read." in told(page)
+        assert page.get_by_role("button", name="Recommend Audio").is_disabled() and watched.problems == []
+
+
 def test_a_server_that_is_gone_is_told(watch, sounds, film):
     watched = watch()
     with running(make_app(sounds)) as url:
@@ -126,6 +138,10 @@ def test_a_page_without_its_server_says_so(watch, page_url):
     watched.page.route("**/settings", lambda route: route.abort())
     watched.page.goto(page_url)
     assert "cannot be reached" in told(watched.page)
+    watched.page.unroute("**/settings")
+    watched.page.get_by_role("button", name="Try again").click()
+    watched.page.get_by_text("up to 1\u00a0MB").wait_for()
+    assert watched.page.locator("#status").inner_text() == ""
 
 
 def test_a_sound_that_is_gone_does_not_play_and_has_no_outline(opened, sounds, film):
@@ -149,6 +165,53 @@ def test_a_video_that_is_not_rendered_says_why_in_its_card(opened, sounds, film)
     page.locator(".action.video").first.click()
     page.get_by_text("Stop", exact=True).click()
     page.get_by_text("Stopped.").wait_for()
+
+
+# ---- a token
+
+TOKEN = "0123456789abcdef"
+
+
+@pytest.fixture
+def closed_url(sounds, monkeypatch):
+    monkeypatch.setenv("AVMATCH_TOKEN", TOKEN)
+    with running(make_app(sounds)) as url: yield url
+
+
+def test_a_token_is_asked_for_once_and_opens_everything(watch, closed_url, film):
+    watched = watch()
+    page = watched.page
+    page.goto(closed_url)
+    for given, answer in (("with a space", "no spaces"), ("wrong", "not the right token")):
+        page.get_by_label("Token", exact=True).fill(given)
+        page.keyboard.press("Enter")
+        page.get_by_text(answer).wait_for()
+    page.get_by_label("Token", exact=True).fill(TOKEN)
+    page.get_by_role("button", name="Open").click()
+    page.get_by_text("up to 1\u00a0MB").wait_for()
+    ask(page, film, top_k=2)                                             # uploads, outlines, sounds and videos, all without a header
+    wait_for(page, "document.querySelectorAll('.wave svg').length === 2")
+    page.locator(".pair").first.click()
+    wait_for(page, "!document.querySelector('audio').paused && document.querySelector('audio').currentTime > 0.3")
+    with page.expect_download() as download: page.locator(".action.video").first.click()
+    assert download.value.path().stat().st_size > 1_000
+    (cookie,) = page.context.cookies()
+    assert (cookie["httpOnly"], cookie["sameSite"], cookie["expires"]) == (True, "Strict", -1) and TOKEN not in cookie["value"]
+    assert value(page, "document.cookie + sessionStorage.length + localStorage.length") == "00"
+    page.reload()                                                        # it is not asked for again
+    page.get_by_text("up to 1\u00a0MB").wait_for()
+    assert not page.locator("#door").is_visible() and all("401" in problem for problem in watched.problems), watched.problems
+
+
+def test_who_has_no_token_can_come_back_to_it(watch, closed_url):
+    page = watch(width=390).page
+    page.goto(closed_url)
+    page.get_by_role("button", name="Not now").click()
+    assert "This service asks for a token." in told(page)
+    page.get_by_role("button", name="Try again").click()
+    wait_for(page, "document.activeElement.id === 'token'")
+    page.keyboard.press("Escape")
+    assert "This service asks for a token." in told(page)
 
 
 # ---- what strangers write
@@ -200,7 +263,7 @@ def test_a_clip_that_cannot_be_shown_still_hears_its_sounds(opened, sounds, tmp_
     press(page, tmp_path / "odd.mkv")
     page.locator(".pair").first.click()
     wait_for(page, "document.querySelectorAll('audio')[0].currentTime > 5.3")
-    assert page.locator("#position").is_disabled() and not page.locator("#balance-field").is_visible()
+    assert page.locator("#position").is_disabled() and not page.locator("#mix").is_visible()
 
 
 def test_a_landscape_clip_fits_its_frame(opened, tmp_path):

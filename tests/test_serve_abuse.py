@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import numpy as np
+import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -162,6 +163,47 @@ def test_more_clips_than_can_be_worked_on(client, engine, clip, uploads):
     wait_until(lambda: is_empty(uploads))
 
 
+# ---- workers that are killed
+
+@pytest.fixture
+def mortal(engine, uploads):
+    "A service, and what gives the processes that decode for it."
+    others = {p.pid for p in psutil.Process().children()}
+    with running(make_app(engine)) as url, httpx.Client(base_url=url, timeout=60) as client:
+        wait_until(lambda: client.get("/ready").status_code == 200)
+        yield client, lambda: [p for p in psutil.Process().children() if p.pid not in others]
+
+
+@pytest.mark.parametrize("address", ["/recommend", "/render?audio_id=rain"])
+def test_a_worker_that_is_killed_at_work_is_replaced_and_the_clip_answered(mortal, clip, uploads, address):
+    "The worker is held up before the clip comes, so that it is at work for certain when it is killed."
+    client, workers = mortal
+    (worker,) = workers()
+    worker.suspend()
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(client.post, address, files={"file": clip})
+        wait_until(lambda: [p.stat().st_size for p in uploads.glob("*/*")] == [len(clip)])
+        time.sleep(0.3)   # the worker has its order
+        worker.kill()
+        assert asked.result().status_code == 200
+    assert [p.pid for p in workers()] != [worker.pid]
+    wait_until(lambda: is_empty(uploads))
+
+
+def test_where_every_worker_is_killed_the_client_shall_come_again(mortal, clip, uploads):
+    client, workers = mortal
+    with ThreadPoolExecutor(1) as pool:
+        for worker in workers(): worker.suspend()
+        asked = pool.submit(client.post, "/recommend", files={"file": clip})
+        while not asked.done():
+            time.sleep(0.05)
+            for worker in workers(): worker.kill()
+        refused = asked.result()
+    assert (refused.status_code, refused.headers["retry-after"], is_problem(refused)) == (503, "30", True)
+    assert client.post("/recommend", files={"file": clip}).status_code == 200
+    wait_until(lambda: is_empty(uploads))
+
+
 # ---- who may ask
 
 def test_a_token_a_limit_and_other_sites(engine, clip, uploads, monkeypatch):
@@ -170,10 +212,12 @@ def test_a_token_a_limit_and_other_sites(engine, clip, uploads, monkeypatch):
     with running(app) as url, httpx.Client(base_url=url, timeout=30) as client:
         nobody = client.post("/recommend", files={"file": clip})
         assert nobody.status_code == 401 and is_problem(nobody) and nobody.headers["x-content-type-options"] == "nosniff"
-        assert [client.get(path).status_code for path in ("/", "/audio/rain", "/metrics", "/openapi.json", "/health")] == [401, 401, 401, 401, 200]
+        assert [client.get(path).status_code for path in ("/settings", "/audio/rain", "/metrics", "/openapi.json")] == [401] * 4
+        assert [client.get(path).status_code for path in ("/", "/ui/app.js", "/health")] == [200] * 3
         asked = client.options("/recommend", headers=friend | {"Access-Control-Request-Method": "POST"})
         assert (asked.status_code, asked.headers["access-control-allow-origin"]) == (200, "https://a.example")
         assert client.options("/recommend", headers={"Origin": "https://b.example", "Access-Control-Request-Method": "POST"}).status_code == 400
+        assert client.post("/session", headers={"Authorization": "Bearer guessed"}).status_code == 401
         client.headers["Authorization"] = "Bearer 0123456789abcdef"
         other = client.post("/recommend", files={"file": clip}, headers={"Sec-Fetch-Site": "cross-site", "Origin": "https://b.example"})
         statuses = [client.post("/recommend", files={"file": clip}, headers=friend).status_code for _ in range(2)]

@@ -14,4 +14,4 @@ python -m tools.build_docs
 step "nbdev_test"
 nbdev_test --n_workers 2
 step "pytest"  # last: its closing line ends the output
-python -m pytest -q --durations=10
+python -m pytest -q --numprocesses 2 --dist loadfile --durations=10

@@ -7,11 +7,11 @@ import { chosenFilters, clearFilters, filterProblem } from "./filters.js";
 import { listenToKeys } from "./keys.js";
 import { Player, soundTime } from "./player.js";
 import { mark, refreshKept, toggleKept } from "./shortlist.js";
-import { clock, counted, fileName, megabytes, titleOf } from "./words.js";
+import { clock, counted, fileName, lasting, megabytes, titleOf } from "./words.js";
 
 const [form, file, video, cards, status] = ["ask", "file", "video", "cards", "status"].map(find);
 const deck = find("deck"), player = new Player(video);
-const state = { clip: null, usable: false, url: "", maxBytes: Infinity, asking: null, rendering: null, choices: [] };
+const state = { clip: null, usable: false, url: "", maxBytes: Infinity, maxSeconds: Infinity, asking: null, rendering: null, choices: [] };
 
 const isNarrow = () => matchMedia("(max-width: 860px)").matches;
 const pace = () => matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth";
@@ -44,11 +44,14 @@ async function loadSettings() {
   const slider = find("top-k");
   try {
     const settings = await getSettings();
-    state.maxBytes = settings.max_upload_mb * 1e6;
+    Object.assign(state, { maxBytes: settings.max_upload_mb * 1e6, maxSeconds: settings.max_seconds });
     slider.max = settings.max_top_k;
     slider.value = settings.top_k;
-    find("limit").textContent = `MP4, MOV, WebM, MKV or AVI, up to ${settings.max_upload_mb}\u00a0MB`;
-  } catch (error) { say(error.message, { bad: true }); }
+    find("limit").textContent = `MP4, MOV, WebM, MKV or AVI, up to ${settings.max_upload_mb}\u00a0MB and ${lasting(settings.max_seconds)}`;
+  } catch (error) {
+    const again = () => { say(""); loadSettings(); };
+    say(error.message, { bad: true, buttons: error.canRetry ? [["Try again", again]] : [] });
+  }
   showTopK();
 }
 
@@ -69,7 +72,11 @@ function chooseClip(clip) {
   find("size").textContent = megabytes(clip.size);
   find("drop").hidden = true;
   find("clip").hidden = false;
-  const complaint = complaintAbout(clip);
+  judge(complaintAbout(clip));
+}
+
+// Whether the clip can be sent; what is wrong with it is said.
+function judge(complaint) {
   state.usable = !complaint;
   setBusy("");
   say(complaint, { bad: Boolean(complaint) });
@@ -97,6 +104,9 @@ video.addEventListener("loadedmetadata", () => {
   find("size").textContent = `${megabytes(state.clip.size)} · ${clock(video.duration)}`;
   find("position").max = video.duration;
   showTime();
+  if (video.duration === Infinity || video.duration <= state.maxSeconds) return;   // Infinity: the file does not say
+  state.asking?.abort();
+  judge(`${state.clip.name} lasts ${clock(video.duration)}; at most ${lasting(state.maxSeconds)} are read. Cut it shorter.`);
 });
 video.addEventListener("error", () => { if (state.clip) setSeen(false); });
 
@@ -202,7 +212,7 @@ function showFlips() {
   };
   find("flips").replaceChildren(...(state.choices.length ? [button("Original", "Original sound", null)] : []),
     ...state.choices.map(choice => button(choice.place + 1, `${choice.place + 1}: ${titleOf(choice.answer)}`, choice)));
-  find("balance-field").hidden = !state.choices.length || !player.hasPicture;
+  find("mix").hidden = !state.choices.length || !player.hasPicture;
 }
 
 function showTime() {
@@ -237,6 +247,17 @@ find("balance").addEventListener("input", event => {
   event.target.setAttribute("aria-valuetext", share === 100 ? "music only" : share === 0 ? "original only" : `${share} % music`);
   player.setBalance(share / 100);
 });
+function readFades() {
+  const seconds = name => {
+    const field = find(`fade-${name}`), value = Number(field.value), words = value ? `${value} s` : "off";
+    find(`fade-${name}-value`).textContent = words;
+    field.setAttribute("aria-valuetext", value ? counted(value, "second") : words);
+    return value;
+  };
+  player.setFades({ in: seconds("in"), out: seconds("out") });
+}
+find("mix").addEventListener("input", readFades);
+readFades();
 listenToKeys({ flip, toggle: () => state.clip && player.toggle(), keep: () => player.current && keep(player.current) });
 
 // ---- keeping and taking
@@ -254,7 +275,7 @@ async function takeVideo(choice) {
   const onProgress = share => showMessage(choice.card, share < 1 ? `Sending the clip: ${Math.round(100 * share)} %` : "Putting the sound under the clip …");
   onProgress(0);
   try {
-    const result = await render(state.clip, choice, player.gains, { signal: rendering.signal, onProgress });
+    const result = await render(state.clip, choice, player, { signal: rendering.signal, onProgress });
     saveFile(result, `${fileName(`${state.clip.name.replace(/\.[^.]*$/, "")} - ${titleOf(choice.answer)}`)}.mp4`);
     showMessage(choice.card, `The video is in your downloads (${megabytes(result.size)}).`);
   } catch (error) {

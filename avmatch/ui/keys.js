@@ -9,7 +9,7 @@ export function listenToKeys({ flip, toggle, keep }) {
     const key = event.key.toLowerCase(), acts = event.target.closest?.(ACTS);
     if (/^[0-9]$/.test(key)) flip(Number(key));
     else if (key === "s") keep();
-    else if (key !== " " || acts && !acts.matches(".seek, [role=slider], .balance input")) return;   // on a button, space presses it
+    else if (key !== " " || acts && !acts.matches(".seek, [role=slider], .mix input")) return;   // on a button, space presses it
     else toggle();
     event.preventDefault();
   });

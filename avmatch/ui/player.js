@@ -20,6 +20,12 @@ export function gainsOf(balance) {
   return { own: round(Math.cos(balance * Math.PI / 2)), music: round(Math.sin(balance * Math.PI / 2)) };
 }
 
+// How much of the music is heard at a moment of a clip of this length, from 0 to 1: the service renders the same fades.
+export function fadeAt(time, length, fades) {
+  const rise = fades.in ? Math.min(1, time / fades.in) : 1, fall = fades.out ? Math.min(1, Math.max(0, length - time) / fades.out) : 1;
+  return rise * fall;
+}
+
 export class Player extends EventTarget {
   constructor(video) {
     super();
@@ -28,6 +34,7 @@ export class Player extends EventTarget {
     this.wanted = false;      // whether it shall play
     this.hasPicture = false;  // whether the browser can show the clip
     this.gains = gainsOf(1);
+    this.fades = { in: 0, out: 0 };   // of the music (s)
     this.delay = 0;           // what a jump of the sound costs here (s), learned from each
     this.placed = 0;          // when the last jump was (ms)
     this.learns = false;      // whether there is something to learn from it
@@ -38,6 +45,7 @@ export class Player extends EventTarget {
   }
 
   get time() { return this.hasPicture ? this.video.currentTime : this.current ? Math.max(0, this.current.sound.currentTime - this.current.start) : 0; }
+  get length() { return this.hasPicture && this.video.duration || Infinity; }
   get gainsNow() { return this.current ? this.gains : { own: 1, music: 0 }; }
 
   changed() { this.dispatchEvent(new Event("change")); }
@@ -59,11 +67,16 @@ export class Player extends EventTarget {
     this.applyGains();
   }
 
+  setFades(fades) {
+    this.fades = fades;
+    this.applyGains();
+  }
+
   applyGains() {
     const { own, music } = this.gainsNow;
     this.video.volume = own;
     this.video.muted = own === 0;    // phones that keep loudness to themselves still switch
-    if (this.current) this.current.sound.volume = music, this.current.sound.muted = music === 0;
+    if (this.current) this.current.sound.volume = music * fadeAt(this.time, this.length, this.fades), this.current.sound.muted = music === 0;
   }
 
   // Hear another sound from the same moment of the clip on. The former plays until the new one does.
@@ -154,6 +167,7 @@ export class Player extends EventTarget {
     const { video, current } = this;
     if (!this.wanted || !current) return;
     const { sound } = current;
+    this.applyGains();
     if (!this.hasPicture) return this.loopAlone(current);
     if (video.seeking) return;
     if (!this.isHeard()) return this.hold(false), sound.pause();

@@ -3,6 +3,11 @@
 export const megabytes = bytes => bytes < 1e5 ? `${Math.max(1, Math.round(bytes / 1e3))} kB` : `${(bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0)} MB`;
 export const counted = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
 
+export const UNREACHABLE = "The server cannot be reached. Is it still running?";
+
+// 600 -> "10 minutes", 90 -> "90 seconds".
+export const lasting = seconds => seconds >= 120 && seconds % 60 === 0 ? counted(seconds / 60, "minute") : counted(seconds, "second");
+
 // 75.25 -> "1:15", and with tenths "1:15.3".
 export function clock(seconds, digits = 0) {
   const whole = Number(Math.max(0, seconds || 0).toFixed(digits)), rest = (whole % 60).toFixed(digits);
