@@ -87,8 +87,13 @@ lint: $(VENV)/dev
 docs: $(VENV)/dev
 	@$(BIN)/python -m tools.build_docs
 
+# how fast, beside the report's recipe and what the machine allows; the other files of benchmarks/ are called by themselves
 bench: $(VENV)/dev
-	@for file in benchmarks/*.py; do test ! -e "$$file" || $(BIN)/python "$$file" || exit 1; done
+	@$(BIN)/python benchmarks/extraction.py
+	@$(BIN)/python benchmarks/search.py
+	@$(BIN)/python benchmarks/recommend.py
+	@$(BIN)/python benchmarks/training.py --clips 20000
+	@$(BIN)/python benchmarks/startup.py
 
 clean:
 	rm -rf _docs _proc _proc_small build dist *.egg-info .pytest_cache .ruff_cache

@@ -184,7 +184,7 @@ class YamnetEncoder:
     def __init__(self):
         network = load_network(YamnetNetwork(), load_weights(self.name))
         example = np.linspace(-6, 4, 96 * 64, dtype=np.float32).reshape(1, 96, 64)
-        self.run = compile_network(network, example, name=self.name, version=self.version, outputs=list(self.groups))
+        self.run = compile_network(lambda: network, example, name=self.name, version=self.version, outputs=list(self.groups))
 
     def encode(self, y: np.ndarray) -> Timed:
         "Waveform at 16 kHz, shape (n_samples,), to a row every 0.48 s."
@@ -201,7 +201,7 @@ class MusicnnEncoder:
     def __init__(self):
         network = load_network(MusicnnNetwork(), load_weights(self.name))
         example = np.linspace(0, 4, 187 * 96, dtype=np.float32).reshape(1, 187, 96)
-        self.run = compile_network(network, example, name=self.name, version=self.version, outputs=list(self.groups))
+        self.run = compile_network(lambda: network, example, name=self.name, version=self.version, outputs=list(self.groups))
 
     def encode(self, y: np.ndarray) -> Timed:
         "Waveform at 16 kHz, shape (n_samples,), to a row every 3 s."

@@ -38,8 +38,9 @@ def unique_tracks(
     tracks: torch.Tensor,    # number of each clip's track, shape (n,)
 ) -> tuple[torch.Tensor, torch.Tensor]:   # embeddings of the tracks in ascending order of their numbers, (u, d); column of each clip, (n,)
     "Each track once, as the mean of its clips' sounds."
-    _, pos = torch.unique(tracks, return_inverse=True)
+    numbers, pos = torch.unique(tracks, return_inverse=True)
     with torch.autocast(a.device.type, enabled=False):
+        if len(numbers) == len(a): return F.normalize(a.float()[pos.argsort()], dim=1), pos   # nothing to average
         member = F.one_hot(pos).T.float()                                  # (u, n); a product is the same on every run, also on a GPU
         return F.normalize(member @ F.normalize(a.float(), dim=1), dim=1), pos
 
@@ -87,10 +88,11 @@ def contrastive_loss(
     options = {"hard_negatives": hard_negatives, "label_smoothing": label_smoothing}
     with torch.autocast(v.device.type, enabled=False):
         logits = logit_scale * F.normalize(v.float(), dim=1) @ F.normalize(a_unique.float(), dim=1).T          # (n, u)
-        is_own, rows = F.one_hot(pos, len(a_unique)).bool(), torch.arange(len(v), device=v.device)
-        to_audio = logits if log_q is None else logits - log_q
-        v_to_a = _surprise(to_audio[rows, pos], to_audio.masked_fill(is_own, ABSENT), rows, **options)         # (n,)
-        a_to_v = _surprise(logits[rows, pos], logits.masked_fill(is_own, ABSENT).T, pos, **options)            # (n,)
+        rows, columns = (torch.arange(n, device=v.device) for n in logits.shape)
+        is_own = pos[:, None] == columns
+        right, wrong = logits[rows, pos], logits.masked_fill(is_own, ABSENT)
+        to_audio = (right, wrong) if log_q is None else (right - log_q[pos], wrong - log_q)
+        v_to_a, a_to_v = _surprise(*to_audio, rows, **options), _surprise(right, wrong.T, pos, **options)      # (n,) each
         weights = torch.ones_like(v_to_a) if weights is None else weights.float()
         shared = weights / is_own.sum(dim=0)[pos]                                                             # a track's clips share its row
         return ((weights * v_to_a).sum() / weights.sum() + (shared * a_to_v).sum() / shared.sum()) / 2

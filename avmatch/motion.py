@@ -9,24 +9,31 @@ __all__ = ['SIZE', 'FRAME_RATE', 'STEPS', 'DIRECTIONS', 'MOTION_COLUMNS', 'HUES'
            'MotionEncoder', 'motion']
 
 # %% ../nbs/motion.ipynb #6f6a1ffe
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 from .config import MediaError, VideoFeaturesConfig
-from .media import read_frames
+from .media import Sampling, read_frames
 from .sequences import Timed, count_seconds, to_seconds
 
 # %% ../nbs/motion.ipynb #1f19734e
 SIZE, FRAME_RATE = 128, 30.0   # long side of the pictures (pixels); pictures a second, at most
+_SMALL = Sampling(FRAME_RATE, 1_000_000, SIZE)
+
+def _stacked(pictures: Iterable[tuple[float, np.ndarray]], name: str = "a clip") -> tuple[np.ndarray, np.ndarray]:
+    "Times and pictures as two arrays: pictures, then times."
+    times, images = zip(*pictures)
+    if len({image.shape for image in images}) > 1: raise MediaError(f"{name}: its picture changes size half way")
+    return np.stack(images), np.array(times)
 
 def read_small(
     path: str | Path,                    # a video file
 ) -> tuple[np.ndarray, np.ndarray]:      # pictures, RGB uint8, shape (n, height, width, 3), and their times (s), shape (n,)
     "All pictures of a clip, small."
-    times, images = zip(*read_frames(path, fps=FRAME_RATE, max_frames=1_000_000, size=SIZE))
-    if len({image.shape for image in images}) > 1: raise MediaError(f"{Path(path).name}: its picture changes size half way")
-    return np.stack(images), np.array(times)
+    return _stacked(read_frames(path, **asdict(_SMALL)), Path(path).name)
 
 # %% ../nbs/motion.ipynb #213697c0
 def shrink(
@@ -121,7 +128,7 @@ def flow_statistics(
     speed, angle = np.hypot(flow[..., 0], flow[..., 1]), np.arctan2(flow[..., 1], flow[..., 0])
     direction = np.round(angle / (2 * np.pi) * 8).astype(int) % 8
     shares = np.bincount(direction.ravel(), weights=speed.ravel(), minlength=8) / speed.size
-    speeds = [speed.mean(), np.percentile(speed, 95), np.hypot(*flow.mean(axis=(0, 1))), *shares]
+    speeds = [speed.mean(), np.percentile(speed, 95), np.hypot(flow[..., 0].mean(), flow[..., 1].mean()), *shares]
     changed = cv2.absdiff(before, after)
     return np.array([*np.sqrt(speeds), *((changed > level).mean() for level in (10, 20, 40))], np.float32)
 
@@ -169,7 +176,7 @@ def colour_statistics(
     import cv2
     hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV).astype(np.float32)
     hue, saturation, value = hsv[..., 0] / 180, hsv[..., 1] / 255, hsv[..., 2] / 255
-    red, green, blue = rgb = image.reshape(-1, 3).T.astype(np.float32) / 255                 # (3, n_pixels)
+    red, green, blue = rgb = image.reshape(-1, 3).T.astype(np.float32, order="C") / 255      # (3, n_pixels), each colour in one piece
     weight, turn, grey = saturation * value, 2 * np.pi * hue, rgb.mean(axis=0)
     opponents = np.stack([red - green, (red + green) / 2 - blue])
     colourfulness = np.hypot(*opponents.std(axis=1)) + 0.3 * np.hypot(*opponents.mean(axis=1))
@@ -227,11 +234,15 @@ class MotionEncoder:
     "Encodes what moves, is cut, is coloured and has outlines in a clip; needs no weights."
     name, version, reads, groups = "motion", "2", "file", GROUPS
     licence, source, cost = "none needed", "computed with OpenCV", "0.25 s for 10 s of video on one core"
-    settings = {"size": SIZE, "frame_rate": FRAME_RATE}
+    settings, sampling = {"size": SIZE, "frame_rate": FRAME_RATE}, _SMALL
 
     def encode_file(self, path: str | Path) -> Timed:
         "A video file to one row of the groups a second, float32."
         return self.encode_images(*read_small(path))
+
+    def encode_pictures(self, pictures: Iterable[tuple[float, np.ndarray]]) -> Timed:
+        "Times (s) and pictures as its sampling gives them, to one row a second."
+        return self.encode_images(*_stacked(pictures))
 
     def encode_images(self, images: np.ndarray, times: np.ndarray) -> Timed:
         "Consecutive pictures, small, RGB uint8, shown at times (s), to one row a second."

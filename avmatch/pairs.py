@@ -46,10 +46,10 @@ def lay_rows(
     sequences: Any,    # list of arrays of shape (t, dim), or one array (n, dim), which is one row a clip
 ) -> Rows:             # in the same order
     "Lay the rows of all clips into one array."
-    if isinstance(sequences, np.ndarray) and sequences.ndim == 2: sequences = sequences[:, None, :]
-    lengths = np.array([len(s) for s in sequences], dtype=np.int64)
+    is_vectors = isinstance(sequences, np.ndarray) and sequences.ndim == 2
+    lengths = np.ones(len(sequences), np.int64) if is_vectors else np.array([len(s) for s in sequences], dtype=np.int64)
     if not len(lengths) or lengths.min() < 1: raise ValueError(f"{len(lengths)} sequences, some without rows: expected some rows in each")
-    return Rows(np.concatenate(list(sequences)).astype(np.float32), np.cumsum(lengths) - lengths, lengths)
+    return Rows(np.asarray(sequences if is_vectors else np.concatenate(list(sequences)), np.float32), np.cumsum(lengths) - lengths, lengths)
 
 # %% ../nbs/pairs.ipynb #7a5d35d6
 def crop_all(
@@ -75,6 +75,7 @@ def pool_all(
 ) -> np.ndarray:              # shape (m, dim) or (m, 2 dim)
     "One vector for each stretch."
     if stats not in ("mean", "mean+std"): raise ValueError(f"stats = {stats!r}: expected mean or mean+std")
+    if stats == "mean" and len(values) == len(lengths): return values   # a single row is its own mean
     begins = np.cumsum(lengths) - lengths
     mean = np.add.reduceat(values, begins) / lengths[:, None]
     if stats == "mean": return mean.astype(np.float32)
@@ -113,7 +114,7 @@ def make_batches(
     if len(track) <= full_batch: return [order]
     order = order[np.argsort(_rounds(track[order]), kind="stable")]
     batches = np.array_split(order, math.ceil(len(order) / batch_size))
-    return [batches[i] for i in generator.permutation(len(batches))]
+    return [np.sort(batches[i]) for i in generator.permutation(len(batches))]
 
 # %% ../nbs/pairs.ipynb #cddd5b5d
 def _track_means(a: np.ndarray, track: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

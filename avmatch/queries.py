@@ -15,7 +15,6 @@ from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -56,16 +55,16 @@ def decode_clip(
     order: Order,    # what to do
 ) -> Decoded:        # small, whatever the clip was
     "Decode a clip; this runs in a worker process."
-    from avmatch.media import read_frames
-    from avmatch.video_encoders import center_crop
-    path = Path(order.path)
+    from avmatch.media import Sampling
+    from avmatch.video_features import VIDEO_ENCODERS, look_once
+    path, usual = Path(order.path), Sampling(order.fps, order.max_frames)
     _check(path, order.limits)
-    pictures = {name: [] for name in order.crops}
-    wanted = read_frames(path, fps=order.fps, max_frames=order.max_frames, limits=order.limits) if order.crops else ()
-    for _, image in wanted:
-        for name, crop in order.crops.items():
-            pictures[name].append(center_crop(image, side=crop[0], resize=crop[1]) if crop else image)
-    return Decoded(pictures, _measure(path, order))
+    readers = [VIDEO_ENCODERS[name](order.settings) for name in order.readers]
+    wishes = {usual: lambda image: _cut_out(image, order.crops)} if order.crops else {}
+    wishes |= {e.sampling: lambda image: image for e in readers if hasattr(e, "sampling")}
+    seen = look_once(path, wishes, limits=order.limits)
+    pictures = {name: [cut[name] for _, cut in seen[usual]] for name in order.crops}
+    return Decoded(pictures, {e.name: e.encode_pictures(seen[e.sampling]) if hasattr(e, "sampling") else e.encode_file(path) for e in readers})
 
 # %% ../nbs/queries.ipynb #63f717eb
 def _check(path: Path, limits: Limits) -> None:
@@ -74,10 +73,10 @@ def _check(path: Path, limits: Limits) -> None:
     if not probe(path, limits=limits).has_video: raise MediaError(f"{path.name}: a sound without pictures; choose a video", reason="no_frames")
 
 # %% ../nbs/queries.ipynb #e8237149
-def _measure(path: Path, order: Order) -> dict[str, Timed]:
-    "What the encoders that read the file say of it."
-    from avmatch.video_features import VIDEO_ENCODERS
-    return {name: VIDEO_ENCODERS[name](order.settings).encode_file(path) for name in order.readers}
+def _cut_out(image: np.ndarray, crops: dict[str, tuple[int, int] | None]) -> dict[str, np.ndarray]:
+    "What each encoder looks at of a picture."
+    from avmatch.video_encoders import center_crop
+    return {name: center_crop(image, side=crop[0], resize=crop[1]) if crop else image for name, crop in crops.items()}
 
 # %% ../nbs/queries.ipynb #18a1dd0b
 class ClipEncoder:
@@ -142,8 +141,8 @@ def _encode(encoder: ClipEncoder, clips: Sequence[Decoded]) -> list[np.ndarray]:
     for e in encoder.encoders:
         if e.reads == "frames":
             for part, timed in zip(parts, _look(e, clips, fps)): part[e.name] = timed
-    return [encode_clip([_ready(e, part[e.name]) for e in encoder.encoders], range(clip.n_pictures), fps=fps, path="",
-                        per_second=encoder.config.video_features.per_second) for clip, part in zip(clips, parts)]
+    per_second = encoder.config.video_features.per_second
+    return [encode_clip(encoder.encoders, (), fps=fps, path="", per_second=per_second, ready=part) for part in parts]
 
 # %% ../nbs/queries.ipynb #fb4aa3e3
 def _look(encoder: Any, clips: Sequence[Decoded], fps: float) -> list[Timed]:
@@ -152,11 +151,6 @@ def _look(encoder: Any, clips: Sequence[Decoded], fps: float) -> list[Timed]:
     seen = encoder.encode([image for clip in clips for image in clip.pictures[encoder.name]], np.concatenate(times)).values
     ends = np.cumsum([len(time) for time in times])
     return [Timed(values, time) for values, time in zip(np.split(seen, ends[:-1]), times)]
-
-# %% ../nbs/queries.ipynb #d204c64e
-def _ready(encoder: Any, timed: Timed) -> Any:
-    "An encoder that has looked already."
-    return SimpleNamespace(reads=encoder.reads, groups=encoder.groups, encode=lambda images, times: timed, encode_file=lambda path: timed)
 
 # %% ../nbs/queries.ipynb #efe09495
 LOST = {

@@ -11,13 +11,18 @@ import hashlib
 import io
 import logging
 import os
+import platform
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .config import AvmatchError
 from .workspace import write_atomic
 
 # %% ../nbs/runtime.ipynb #a8891baf
@@ -51,8 +56,11 @@ def run_torch(
     return call
 
 # %% ../nbs/runtime.ipynb #411f69dd
+_DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dri", "/dev/dxg", "/dev/accel")   # of NVIDIA, AMD, Intel, of any under Windows, of others
+
 def accelerator() -> str:
     "The name of the accelerator that PyTorch sees, or an empty text."
+    if sys.platform == "linux" and not any(map(os.path.exists, _DRIVERS)): return ""
     import torch
     return str(torch.accelerator.current_accelerator()) if torch.accelerator.is_available() else ""
 
@@ -89,32 +97,41 @@ def export_graph(
     return buffer.getvalue()
 
 # %% ../nbs/runtime.ipynb #2f8064c8
-def _session_options(threads: int) -> Any:
-    "How ONNX Runtime should work: on so many cores, without spinning, and quietly."
+def _session(graph: bytes) -> Any:
+    "A graph, ready to be run quietly by the thread that calls."
     import onnxruntime
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3   # errors only
-    return options
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 # %% ../nbs/runtime.ipynb #22ff2432
 def open_graph(
     graph: bytes,                # as export_graph gives it
     *,
-    threads: int = 0,            # cores to use (0: all that this process may use)
+    threads: int = 0,            # parts of a batch that are computed at the same time (0: one for each core)
 ) -> Call:   # arrays in, arrays out
     "A graph as a function of arrays, run by ONNX Runtime."
-    import onnxruntime
-    session = onnxruntime.InferenceSession(graph, _session_options(threads or count_cores()), providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return lambda x: tuple(session.run(None, {name: np.ascontiguousarray(x)}))
+    session, n_parts = _session(graph), threads or count_cores()
+    name, pool = session.get_inputs()[0].name, ThreadPoolExecutor(n_parts, thread_name_prefix="network")
+    def run(part: np.ndarray) -> list[np.ndarray]: return session.run(None, {name: np.ascontiguousarray(part)})
+    def call(x: np.ndarray) -> tuple[np.ndarray, ...]:
+        parts = np.array_split(x, min(n_parts, len(x)) or 1)
+        return tuple(np.concatenate(output) for output in zip(*pool.map(run, parts), strict=True))
+    return call
+
+# %% ../nbs/runtime.ipynb #161ce04c
+def _agree(fast: Call, slow: Call, example: np.ndarray) -> bool:
+    "Whether two ways to run a network give the same numbers."
+    x = np.repeat(example[:1], 3, axis=0)
+    return all(a.shape == b.shape and bool(np.abs(a - b).max() <= 1e-3 * max(1e-6, np.abs(b).max())) for a, b in zip(fast(x), slow(x), strict=True))
 
 # %% ../nbs/runtime.ipynb #00e0b328
 def _stem(name: str, version: str, example: np.ndarray, outputs: Sequence[str]) -> str:
     "How the file of a graph begins: what it is, then a hash of all that decides about it."
-    import torch
-    decides = repr(("graph 1", name, version, tuple(outputs), example.shape[1:], str(example.dtype), torch.__version__))
+    import onnxruntime
+    made_by = package_version("torch"), onnxruntime.__version__
+    decides = repr(("graph 2", name, version, tuple(outputs), example.shape[1:], str(example.dtype), platform.machine(), *made_by))
     return f"{name}-{hashlib.sha256(decides.encode()).hexdigest()[:12]}-"
 
 # %% ../nbs/runtime.ipynb #f5ff847b
@@ -127,26 +144,22 @@ def _kept_graph(folder: Path, stem: str) -> bytes | None:
     return None
 
 # %% ../nbs/runtime.ipynb #27382553
-def _made_graph(network: Any, example: np.ndarray, *, stem: str, outputs: Sequence[str]) -> bytes:
-    "The graph from the cache, or made and put there."
+def _made_graph(build: Callable[[], Any], example: np.ndarray, *, stem: str, outputs: Sequence[str]) -> bytes:
+    "The graph from the cache; or made, compared with its network and put there."
     from filelock import FileLock
     folder = cache_folder() / "onnx"
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
         if graph := _kept_graph(folder, stem): return graph
+        network = build()
         graph = export_graph(network, example, outputs=outputs)
+        if not _agree(open_graph(graph), run_torch(network), example): raise ValueError("its translation gives other numbers")
         write_atomic(folder / f"{stem}{hashlib.sha256(graph).hexdigest()[:16]}.onnx", graph)
         return graph
 
-# %% ../nbs/runtime.ipynb #161ce04c
-def _agree(fast: Call, slow: Call, example: np.ndarray) -> bool:
-    "Whether two ways to run a network give the same numbers."
-    x = np.repeat(example[:1], 3, axis=0)
-    return all(a.shape == b.shape and bool(np.abs(a - b).max() <= 1e-3 * max(1e-6, np.abs(b).max())) for a, b in zip(fast(x), slow(x), strict=True))
-
 # %% ../nbs/runtime.ipynb #af149efd
 def compile_network(
-    network: Any,               # a torch module, in: (b, ...) float32, out: a tensor or a tuple of them, first axis b
+    build: Callable[[], Any],   # gives a torch module, in: (b, ...) float32, out: a tensor or a tuple of them, first axis b
     example: np.ndarray,        # an input, shape (b, ...)
     *,
     name: str,                  # of the encoder
@@ -155,12 +168,9 @@ def compile_network(
     bf16: bool = False,         # on an accelerator: compute in bfloat16
 ) -> Call:   # arrays in, arrays out; the first axis may have any length
     "A trained network as a fast function of arrays."
-    if device := accelerator(): return run_torch(network, device=device, bf16=bf16)
-    slow = run_torch(network)
-    try:
-        fast = open_graph(_made_graph(network, example, stem=_stem(name, version, example, outputs), outputs=outputs))
-        if _agree(fast, slow, example): return fast
-        reason = "its translation gives other numbers"
+    if device := accelerator(): return run_torch(build(), device=device, bf16=bf16)
+    try: return open_graph(_made_graph(build, example, stem=_stem(name, version, example, outputs), outputs=outputs))
+    except AvmatchError: raise   # there is no network
     except Exception as e: reason = f"{type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''}"
     logging.getLogger("avmatch").warning("%s runs in PyTorch, which is several times slower than ONNX Runtime (%s)", name, reason)
-    return slow
+    return run_torch(build())

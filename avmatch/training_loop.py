@@ -96,6 +96,8 @@ def embed_pairs(
     return v, a
 
 # %% ../nbs/training_loop.ipynb #ebe0ef35
+_TYPICAL = 16_384   # clips that tell the scale of the features well enough
+
 class _Run:
     "A training under way: all that a state file holds."
     def __init__(self, model: nn.Module, train: Pairs, settings: LoopSettings):
@@ -103,15 +105,16 @@ class _Run:
         self.sides = lay_rows(train.video), lay_rows(train.audio)
         if settings.standardize and hasattr(model, "fit_scale"): model.fit_scale(*self._typical(getattr(model, "reads_rows", False)))
         self.model, self.average = model.to(self.device), copy.deepcopy(model).to(self.device).eval()
-        self.optimizer = torch.optim.AdamW(_groups(self.model, settings.weight_decay), lr=settings.lr)
+        self.optimizer = torch.optim.AdamW(_groups(self.model, settings.weight_decay), lr=settings.lr, fused=True)
         self.epoch = self.steps = self.best_epoch = 0
         self.best_mrr, self.best, self.history = -1.0, None, []
         self.weight = np.ones(len(train)) if train.weight is None else np.asarray(train.weight)
 
     def _typical(self, reads_rows: bool) -> list[torch.Tensor]:
-        "What the scale of the features is fitted on: all rows, or the vector of each clip."
-        every = np.arange(len(self.train))
-        return [torch.from_numpy(x.values if reads_rows else pool_all(*crop_all(x, every), self.settings.stats)) for x in self.sides]
+        "What the scale of the features is fitted on: the rows of some clips, or the vector of each."
+        some = np.linspace(0, len(self.train) - 1, min(len(self.train), _TYPICAL)).astype(int)
+        stretches = [crop_all(x, some) for x in self.sides]
+        return [torch.from_numpy(rows if reads_rows else pool_all(rows, lengths, self.settings.stats)) for rows, lengths in stretches]
 
     def state(self) -> dict[str, Any]:
         "Everything that must survive."
@@ -213,8 +216,8 @@ def _key(model: nn.Module, train: Pairs, val: Pairs | None, settings: LoopSettin
     digest = hashlib.sha256(json.dumps(asdict(settings) | {"device": "", "save_every": 0, "tensorboard": False}, sort_keys=True).encode())
     for name, value in model.state_dict().items(): digest.update(name.encode() + value.cpu().numpy().tobytes())
     for pairs in (train, val):
-        for part in (pairs.video, pairs.audio, [pairs.track], [] if pairs.weight is None else [pairs.weight]) if pairs else ():
-            for array in part: digest.update(np.ascontiguousarray(array).tobytes())
+        for part in (pairs.video, pairs.audio, pairs.track, [] if pairs.weight is None else pairs.weight) if pairs else ():
+            for array in [part] if isinstance(part, np.ndarray) else part: digest.update(memoryview(np.ascontiguousarray(array)).cast("B"))
     return digest.hexdigest()
 
 # %% ../nbs/training_loop.ipynb #511f0c1c
@@ -260,7 +263,7 @@ def fit_two_tower(
 ) -> FitResult:                        # the best state
     "Train a two-tower model and return its best state."
     log_path, state_path = (None if p is None else Path(p) for p in (log_path, state_path))
-    key = _key(model, train, val, settings)
+    key = _key(model, train, val, settings) if state_path else ""
     run = _Run(model, train, settings)
     if state := _load_state(state_path, key): run.load(state)
     log = _Log(log_path, settings, run.history)

@@ -77,11 +77,13 @@ def _serve(memory_mb: int) -> None:
 # %% ../nbs/workers.ipynb #96a3b468
 _START = "import sys, pickle; sys.path[:] = pickle.load(sys.stdin.buffer); from avmatch.workers import _serve; _serve({memory_mb})"
 
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"), "1")
+
 class _Worker:
     "A process that answers, and how many items it has had."
     def __init__(self, memory_mb: int):
         command = [sys.executable, "-c", _START.format(memory_mb=int(memory_mb))]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_ONE_THREAD | os.environ)
         self.n_items = 0
         try:
             pickle.dump(sys.path, self.process.stdin)

@@ -135,3 +135,21 @@ def test_search_is_measured_beside_the_recipe_and_the_bound(tmp_path):
     few, all_lists = (rows[f"2,000 tracks{how}, lists: lists opened"] for how in ("", " spread evenly"))
     assert few["ours"] < all_lists["ours"] <= all_lists["bound"]                # without structure, no grouping helps
     assert rows["500 tracks, exact: memory a track"]["bound"] == 32 * 4
+
+
+def test_extraction_gives_what_the_plain_path_gives(clips):
+    "The script compares them itself and fails if they differ; here also that every line says what it should."
+    done = retrieval("--clips", clips, "--limit", 4, "--rounds", 1, "--no-memory", "--json", cwd=clips, script=SCRIPT.with_name("extraction.py"))
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = {row["name"]: row for row in json.loads(done.stdout)}
+    for row in rows.values(): assert row.keys() == {"name", "ours", "recipe", "bound", "unit", "ratio_to_recipe", "ratio_to_bound"}
+    whole, stages = rows["extraction"], [rows[name] for name in ("pictures and sound", "MFCC", "network")]
+    assert whole["ratio_to_recipe"] == pytest.approx(whole["ours"] / whole["recipe"], rel=0.01) and whole["unit"] == "clips/s"
+    assert whole["ratio_to_bound"] == pytest.approx(whole["ours"] / whole["bound"], rel=0.01)
+    assert 1000 / whole["ours"] == pytest.approx(sum(stage["ours"] for stage in stages), rel=0.01)   # ms a clip
+    for kind in ("visual", "sound"): assert rows[f"{kind} features, difference from the plain path"]["ours"] <= 1e-3
+
+
+def test_extraction_says_that_there_are_too_few_clips(clips, tmp_path):
+    done = retrieval("--clips", tmp_path, cwd=clips, script=SCRIPT.with_name("extraction.py"))
+    assert done.returncode != 0 and "holds 0 MP4 files" in done.stderr and "Traceback" not in done.stderr
