@@ -124,7 +124,7 @@ def test_the_short_cut_ranks_as_comparing_with_everything_does(n):
     sounds = Described(like(theme[rows]), like(theme[rows, :N_WORDS]), envelopes(n))
     clips = Described(like(theme[:10]), like(theme[:10, :N_WORDS]), envelopes(10))
     weights = {"joint": 1.0, "words": 0.7, "flow~onsets": 0.2, "impact~onsets": 0.1, "flow~level": 0.1, "hub": 0.2}
-    matcher = Matcher(None, None, weights, Bank([""] * 40, [""] * 40, bank, bank), {})
+    matcher = Matcher(None, None, weights, Bank([""] * 40, bank, bank), {})
     library = Sounds.make([f"s{i}" for i in range(n)], sounds, hubs=matcher.hubs(sounds), names={})
     track_of = {f"s{i}": f"t{i // 3}" for i in range(n)}
     for clip, scores in enumerate(matcher.score(clips, sounds)):
