@@ -162,7 +162,7 @@ class Explorer:
 
     def is_own(self, track: Soundtrack) -> bool:
         "Whether a track is the one that was under the chosen video."
-        return bool(self.own) and (track.fingerprint_group or track.track_id) == self.own
+        return track.recording == self.own
 
 # %% ../nbs/08_explore.ipynb #ef155665
 def _connect(explorer: Explorer) -> None:
@@ -226,6 +226,7 @@ def _summary(explorer: Explorer) -> str:
     "What was answered, in a sentence or two."
     if not explorer.answers: return "No track passes these filters. Loosen them and ask again."
     told = f"{len(explorer.answers)} tracks for {explorer.chosen.name}, the best one first."
+    if not any(answer.good for answer in explorer.answers): told = f"{told} None is a good match: these are the nearest ones."
     if not explorer.own: return told
     place = next((rank for rank, answer in enumerate(explorer.answers, 1) if explorer.is_own(answer)), None)
     return f"{told} Its own track is answer {place}." if place else f"{told} Its own track is not among them: look under “Why not this one?”."

@@ -108,9 +108,11 @@ def parts_bar(
 
 # %% ../nbs/explore_cards.ipynb #faa0df4a
 def _why(answer: Recommendation) -> str:
-    "The reason of an answer, where there is something to say."
+    "The reason of an answer and the clips that speak for it, where there is something to say."
     told = ("" if answer.reason.startswith(("seen: ", "heard: ")) else "why: ") + answer.reason if answer.reason else ""
-    return f'<div class="avm-why" title="{html.escape(told)}">{html.escape(told)}</div>' if told else ""
+    reason = f'<div class="avm-why" title="{html.escape(told)}">{html.escape(told)}</div>' if told else ""
+    witnesses = html.escape(", ".join(similar.video_id for similar in answer.evidence))
+    return reason + (f'<div class="avm-about">like the training clips {witnesses}</div>' if witnesses else "")
 
 # %% ../nbs/explore_cards.ipynb #2317f52e
 def answer_html(
@@ -122,7 +124,7 @@ def answer_html(
 ) -> str:                                        # HTML
     "Place, picture, title, score and reason of an answer."
     title = html.escape(answer.title or answer.audio_id)
-    told = {"": moment_text(answer), "own": mark}
+    told = {"": moment_text(answer), "own": mark, "weak": "" if answer.good else "weak match"}
     badges = "".join(f'<span class="avm-badge {kind}">{html.escape(text)}</span>' for kind, text in told.items() if text)
     head = f'<div class="avm-row"><div class="avm-title" title="{title}">{title}</div><div class="avm-score">{answer.score:.3f}</div></div>'
     text = f'{head}<div>{badges}<span class="avm-about">{_about(answer)}</span></div>{parts_bar(answer.parts, scale)}{_why(answer)}'
@@ -159,7 +161,7 @@ div.avm-thumb {display: flex; align-items: center; justify-content: center; font
 .avm-app a {color: inherit; text-decoration: underline}
 .avm-badge {margin-right: 6px}
 .avm-badge {font-size: 11px; padding: 0 7px; border-radius: 9px; white-space: nowrap; background: #ff7f0e30}
-.avm-badge.own {background: #2ca02c40}
+.avm-badge.own {background: #2ca02c40} .avm-badge.weak {background: #9994}
 .avm-score {margin-left: auto; font-size: 13px; font-weight: 600; font-variant-numeric: tabular-nums}
 .avm-parts {position: relative; height: 10px; margin: 5px 4px 3px 0; background: #9992; border-radius: 2px}
 .avm-parts > * {position: absolute; display: block}
@@ -225,8 +227,8 @@ def replace_children(
         for part in (*getattr(child, "children", ()), child): part.close()
 
 # %% ../nbs/explore_cards.ipynb #01471e35
-COLUMNS = ("rank", "audio_id", "track_id", "title", "artist", "score", "joint", "words", "rhythm", "hub", "start", "loop", "duration", "tempo",
-           "voice", "tags", "licence", "attribution", "link", "reason")
+COLUMNS = ("rank", "audio_id", "track_id", "title", "artist", "score", "good", "joint", "words", "rhythm", "hub", "start", "loop", "duration",
+           "tempo", "voice", "tags", "licence", "attribution", "link", "reason", "evidence")
 
 def answer_rows(
     answers: Sequence[Recommendation],   # best first
@@ -235,6 +237,7 @@ def answer_rows(
     def row(rank: int, answer: Recommendation) -> dict[str, Any]:
         moment = answer.moment
         known = vars(answer) | answer.parts | {"rank": rank, "start": moment and moment.start, "loop": moment and moment.loop}
+        known["evidence"] = [similar.video_id for similar in answer.evidence]
         return {name: known.get(name) for name in COLUMNS}
     return [row(rank, answer) for rank, answer in enumerate(answers, 1)]
 

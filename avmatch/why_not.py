@@ -86,9 +86,8 @@ def same_before(
     answers: Sequence[Recommendation],   # that were given
 ) -> int | None:                  # its place among the answers, from 1; None: there is none
     "Another sound of the same recording that was answered."
-    group = Taste().groups(engine.tracks)
-    places = (place for place, answer in enumerate(answers, 1) if answer.audio_id != audio_id and group[answer.audio_id] == group[audio_id])
-    return next(places, None)
+    recording = engine.tracks[audio_id].recording
+    return next((place for place, answer in enumerate(answers, 1) if answer.recording == recording and answer.audio_id != audio_id), None)
 
 # %% ../nbs/why_not.ipynb #043b25df
 def _in_the_way(engine: Engine, ranking: Ranking, audio_id: str, question: Question, answers: Sequence[Recommendation]) -> list[str]:
