@@ -130,11 +130,15 @@ def recommend_command(
     from avmatch.recommend import recommend_audio
     found = recommend_audio(args.video, top_k=args.top_k, workspace=args.workspace)
     if args.json: print(json.dumps([asdict(r) for r in found], indent=2, ensure_ascii=False, default=str))
-    else: print("\n".join(_answer_lines(i, r) for i, r in enumerate(found, start=1)))
+    else: print("\n".join([*_verdict(found), *(_answer_lines(i, r) for i, r in enumerate(found, start=1))]))
+
+def _verdict(found: Sequence[Any]) -> list[str]:
+    "A sentence, if none of the answers is good."
+    return [] if not found or any(r.good for r in found) else ["No sound of the library fits this clip well. These are the nearest ones:"]
 
 def _answer_lines(place: int, answer: Any) -> str:
     "An answer as a line for the terminal; below it its reason, and by whom it is and on which terms."
-    line = f"{place:3}  {answer.score:6.3f}  {answer.audio_id:16}  {answer.title or ''}".rstrip()
+    line = f"{place:3}  {answer.score:6.3f}  {answer.audio_id:16}  {answer.title or ''}".rstrip() + ("" if answer.good else "  (weak match)")
     terms = " · ".join(filter(None, (answer.credit, answer.licence, answer.link)))
     return f"\n{'':13}".join(filter(None, (line, answer.reason, terms)))
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from .baselines import FACTS, distance_similarity, load_file_facts, nearest_clip_similarity, popular_similarity, read_off_similarity
 from .config import ArtifactError, Config, MediaError, load_config
-from .judge import MODEL, HeldOut, card_section, compare_all, evaluate_scores, measure_all, sound_kinds, top_answers
+from .judge import MODEL, HeldOut, card_section, compare_all, evaluate_scores, measure_all, measure_verdicts, sound_kinds, top_answers
 from .judge import format_metrics as format_metrics  # offered here too, beside load_evaluation
 from .ladder import ClipSet
 from .matcher import Matcher, best_of_tracks, blend
@@ -324,7 +324,9 @@ def run_evaluate(
     trained, seed, test = load_model(workspace), config.evaluate.seed, _load_parts(workspace, check=False)["test"]
     digest = hashlib.sha256(workspace.checkpoint.read_bytes()).hexdigest()
     about = {"preset": trained.config.preset, "rung": trained.rung, "checkpoint_sha256": digest}
-    evaluation = about | evaluate_scores(score_held_out(workspace), seed=seed)
+    scored = score_held_out(workspace)
+    evaluation = about | evaluate_scores(scored, seed=seed)
+    evaluation["verdicts"] = measure_verdicts(scored["cold"], trained.matcher.threshold)
     evaluation["ablation"] = measure_ablation(ask_matcher(trained.matcher, test, test), seed=seed)
     save_json(workspace.evaluation, evaluation)
     _save_card(workspace, evaluation)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MODEL', 'N_DRAWS', 'KINDS', 'HeldOut', 'measure_all', 'compare_all', 'sound_kinds', 'measure_kinds', 'probe_all',
-           'evaluate_scores', 'matcher_lines', 'format_metrics', 'card_section', 'plot_recall', 'plot_forest',
-           'top_answers']
+           'measure_verdicts', 'evaluate_scores', 'matcher_lines', 'format_metrics', 'card_section', 'plot_recall',
+           'plot_forest', 'top_answers']
 
 # %% ../nbs/judge.ipynb #382b58e6
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from .answers import Threshold, is_good, split_scores
 from .baselines import leak_probe, leaning
 from .config import ArtifactError
 from .metrics import bootstrap_interval, chance_metrics, figure_intervals, paired_bootstrap, query_figures, retrieval_metrics
@@ -123,6 +124,16 @@ def probe_all(
             "leaning": {name: {"mean": float(values.mean()), "interval": bootstrap_interval(values, held_out.clip_tracks, seed=seed)}
                         for name, values in leans.items()}}
 
+# %% ../nbs/judge.ipynb #21539e59
+def measure_verdicts(
+    held_out: HeldOut,            # what is judged
+    threshold: Threshold,         # of the model
+) -> dict[str, Any]:              # threshold, promised, and the shares true_above and wrong_above
+    "How often a true match is called good, and how often the best wrong answer is."
+    scores = split_scores(next(iter(held_out.scores.values())), held_out.is_right())
+    right, wrong = (float(np.mean([is_good(s, threshold) for s in side])) for side in scores)
+    return {"threshold": threshold.value, "promised": threshold.keep, "true_above": right, "wrong_above": wrong}
+
 # %% ../nbs/judge.ipynb #035ec669
 def evaluate_scores(
     scored: dict[str, HeldOut],   # cold, and perhaps warm, as score_held_out gives them
@@ -170,14 +181,18 @@ def matcher_lines(
 
 # %% ../nbs/judge.ipynb #38268046
 def _further_lines(evaluation: dict[str, Any]) -> list[str]:
-    "The kinds of sound, the warm queries, and the verdicts of the probes."
+    "The kinds of sound, the warm queries, the verdicts of the probes, and what is called good."
     lines = [_matcher_line(f"{kind}, {found['n_clips']} clips", found["metrics"], found["mrr_interval"]) + f"  chance {found['chance']:.3f}"
              for kind, found in evaluation["kinds"].items()]
     if warm := evaluation["warm"]:
         lines.append(_matcher_line(f"warm, {warm['n_clips']} clips", warm["video_to_audio"], warm["intervals"]["video_to_audio"]["mrr"])
                      + f"  known tracks, gallery of {warm['n_tracks']}")
-    verdicts = [f"{name}: {probe['verdict']}" for name, probe in evaluation["probes"]["inputs"].items()]
-    return lines + ([f"\nleak probes of the inputs: {'; '.join(verdicts)}"] if verdicts else [])
+    probes = [f"{name}: {probe['verdict']}" for name, probe in evaluation["probes"]["inputs"].items()]
+    lines += [f"\nleak probes of the inputs: {'; '.join(probes)}"] if probes else []
+    good = evaluation.get("verdicts", {})
+    if good.get("threshold") is None: return lines
+    return [*lines, f"called good, from a score of {good['threshold']:.3f} on: {good['true_above']:.0%} of the true matches "
+                    f"({good['promised']:.0%} promised), {good['wrong_above']:.0%} of the best wrong answers"]
 
 # %% ../nbs/judge.ipynb #8ea91770
 def format_metrics(

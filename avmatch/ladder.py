@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['RUNGS', 'MIN_BACKGROUND', 'PRIOR', 'HOLD', 'MIN_CLIPS', 'ClipSet', 'RungSettings', 'with_stretches', 'fit_space',
-           'measure_background', 'make_matcher', 'FoldParts', 'answer_folds', 'fit_weights', 'Fitted', 'climb',
-           'untrained']
+           'measure_background', 'make_matcher', 'FoldParts', 'answer_clips', 'answer_folds', 'fit_weights',
+           'learn_threshold', 'Fitted', 'climb', 'untrained']
 
 # %% ../nbs/ladder.ipynb #2edca274
 from collections.abc import Callable, Mapping, Sequence
@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from .answers import Threshold, fit_threshold, split_scores
 from .cca import fit_cca
-from .matcher import Described, Matcher, Space, best_of_tracks, blend, row_views
+from .matcher import Bank, Matcher, Space, best_of_tracks, blend, row_views
 from .metrics import query_figures
 from .sequences import columns_of
 from .splits import group_clips, k_folds
@@ -175,10 +176,9 @@ def make_matcher(
     embed_dim: int = 256,            # numbers of a point
 ) -> Matcher:                        # ready to answer
     "A matcher around a joint space."
-    nobody = Described(np.zeros((0, embed_dim), np.float32), np.zeros((0, 128), np.float32), [])
-    bare = Matcher(space, measure_background(clips), dict(weights), nobody, clips.metas, embed_dim)
-    bank = space.embed("video", clips.video, clips.metas["video"]) if space else nobody.joint
-    return replace(bare, bank=Described(bank, np.zeros((len(bank), 128), np.float32), [None] * len(bank)))
+    points = lambda side: space.embed(side, getattr(clips, side), clips.metas[side])
+    bank = Bank([e["video_id"] for e in clips.entries], points("video"), points("audio")) if space else Bank.empty(embed_dim)
+    return Matcher(space, measure_background(clips), dict(weights), bank, clips.metas, embed_dim)
 
 # %% ../nbs/ladder.ipynb #6478d174
 @dataclass(frozen=True)
@@ -187,11 +187,22 @@ class FoldParts:
     parts: dict[str, np.ndarray]   # part -> clips by sounds, shape (n, n)
     tracks: list[str]              # the track of each clip and of its sound
 
-    def ranks(self, weights: Mapping[str, float]) -> np.ndarray:
-        "The place of each clip's own track, by these weights, shape (n,)."
+    def table(self, weights: Mapping[str, float]) -> tuple[np.ndarray, np.ndarray]:
+        "How well each of the m tracks fits each clip, by these weights, and which is its own; both of shape (n, m)."
         track_ids = sorted(set(self.tracks))
         scores = best_of_tracks(blend(self.parts, weights), self.tracks, track_ids)
-        return query_figures(scores, np.array(self.tracks)[:, None] == np.array(track_ids))["rank"]
+        return scores, np.array(self.tracks)[:, None] == np.array(track_ids)
+    def ranks(self, weights: Mapping[str, float]) -> np.ndarray:
+        "The place of each clip's own track, by these weights, shape (n,)."
+        return query_figures(*self.table(weights))["rank"]
+
+# %% ../nbs/ladder.ipynb #3df3a96d
+def answer_clips(
+    matcher: Matcher,        # fitted on others
+    clips: ClipSet,          # that ask for their own sounds among those of all of them
+) -> FoldParts:              # their answers
+    "What a matcher says of clips and their sounds."
+    return FoldParts(matcher.parts(matcher.describe_clips(clips.video), matcher.describe_sounds(clips.audio)), clips.tracks)
 
 # %% ../nbs/ladder.ipynb #0d6b993a
 def answer_folds(
@@ -208,8 +219,7 @@ def answer_folds(
         held = np.array([e["video_id"] in set(ids) for e in clips.entries])
         rest, asked = clips.take(np.flatnonzero(~held)), clips.take(np.flatnonzero(held))
         matcher = make_matcher(fit_space(rung, rest, settings), rest, {}, embed_dim=settings.embed_dim)
-        seen, heard = matcher.describe_clips(asked.video), matcher.describe_sounds(asked.audio)
-        found.append(FoldParts(matcher.parts(seen, heard), asked.tracks))
+        found.append(answer_clips(matcher, asked))
     return found
 
 # %% ../nbs/ladder.ipynb #feb9ddc9
@@ -251,6 +261,16 @@ def fit_weights(
         return loss + HOLD * ((unknown[:-1] - prior) ** 2).sum()
     _minimize(surprise, unknown)
     return {name: float(weight) / s for (name, s), weight in zip(spread.items(), unknown[:-1].detach().exp())}
+
+# %% ../nbs/ladder.ipynb #4d3e5879
+def learn_threshold(
+    folds: Sequence[FoldParts],      # honest answers
+    weights: Mapping[str, float],    # of the parts
+) -> Threshold:                      # without a value where there are too few tracks
+    "From which score on a match is good."
+    asked = [f for f in folds if len(set(f.tracks)) > 1]   # where all are of one track, nothing is wrong
+    right, wrong = np.hstack([np.zeros((2, 0)), *(split_scores(*f.table(weights)) for f in asked)])
+    return fit_threshold(right, wrong, groups=[track for f in asked for track in f.tracks])
 
 # %% ../nbs/ladder.ipynb #5e1577dc
 @dataclass(frozen=True)
@@ -306,7 +326,9 @@ def climb(
     row, folds = best
     space = _fit_chosen(row["rung"], clips, replace(settings, view=row["view"]))
     matcher = make_matcher(space, clips, row["weights"], embed_dim=settings.embed_dim)
-    return Fitted(matcher, row["rung"], row["view"], table, folds)
+    n_taught = len(clips) - max(len(f.tracks) for f in folds)   # clips behind the answers of a fold
+    threshold = learn_threshold(folds, row["weights"]) if n_taught >= MIN_BACKGROUND else Threshold()
+    return Fitted(replace(matcher, threshold=threshold), row["rung"], row["view"], table, folds)
 
 # %% ../nbs/ladder.ipynb #81137bfa
 def untrained(

@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['SCHEMA', 'POPULAR_DEPTH', 'BATCH', 'Soundtrack', 'Recommendation', 'list_soundtracks', 'list_music', 'fingerprint',
-           'save_index', 'load_index', 'Taste', 'check_top_k', 'Engine', 'load_engine', 'recommend_audio',
-           'describe_library', 'run_recommend']
+           'save_index', 'load_index', 'Taste', 'check_top_k', 'Engine', 'find_evidence', 'load_engine',
+           'recommend_audio', 'describe_library', 'run_recommend']
 
 # %% ../nbs/07_recommend.ipynb #916cdd5f
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from .answers import with_popularity
+from .answers import ALIKE, Similar, evidence, is_good, sound_likeness, with_popularity
 from .catalogue import describe_music, load_music
 from .config import ArtifactError, Config, ConfigError
 from .matcher import Described, Matcher, heard_names
@@ -55,6 +55,10 @@ class Soundtrack:
     def credit(self) -> str | None:
         "Whom to name beside it."
         return self.attribution or self.artist
+    @property
+    def recording(self) -> str:
+        "The same for all in which the same recording is heard."
+        return self.fingerprint_group or self.track_id
 
 # %% ../nbs/07_recommend.ipynb #9180a6a1
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +68,8 @@ class Recommendation(Soundtrack):
     parts: dict[str, float] = field(default_factory=dict)    # what joint, words, rhythm and hub bring to the score; their sum
     reason: str = ""                                         # why it was found, in words; empty where there is nothing to say
     moment: Moment | None = None                             # where in the track the clip fits best; None: not known
+    good: bool = True                                        # whether it scores as true matches do
+    evidence: list[Similar] = field(default_factory=list)    # training clips that speak for it, the strongest first
 
 # %% ../nbs/07_recommend.ipynb #51079cdc
 def list_soundtracks(
@@ -78,6 +84,7 @@ def list_soundtracks(
         e["audio_path"], f"{e['frames_dir']}/frame_000.jpg", e.get("attribution"), e.get("artist"),
         popularity=below(e.get("engagement")), fingerprint_group=e["track_id"] or e["video_id"]) for e in entries}
 
+# %% ../nbs/07_recommend.ipynb #f1a09b3b
 def list_music(
     tracks: Iterable[dict[str, Any]],   # as the catalogue has them
 ) -> dict[str, Soundtrack]:             # by audio id, in the same order
@@ -148,7 +155,7 @@ class Taste:
     popularity: float = 0.0    # how much it counts that a sound is popular, 0 to 1
     def groups(self, tracks: dict[str, Soundtrack]) -> dict[str, str]:
         "Audio id -> what may be answered only once."
-        return {i: (track.fingerprint_group or track.track_id) if self.diverse else i for i, track in tracks.items()}
+        return {i: track.recording if self.diverse else i for i, track in tracks.items()}
     def order(self, found: list[Any], tracks: dict[str, Soundtrack]) -> list[Any]:
         "Answers in their order, the best first."
         known = np.array([np.nan if (p := tracks[f.audio_id].popularity) is None else p for f in found])
@@ -195,25 +202,44 @@ class Engine:
     def rank(self, clip: Described, top_k: int = 5, *, exclude: Iterable[str] = (), filters: Filters | None = None,
              taste: Taste | None = None, classes: np.ndarray | None = None) -> list[Recommendation]:
         "The tracks that fit a described clip, best first; with reasons where the probabilities of what is seen are given."
-        taste, allowed = taste or Taste(), self.store.ids(filters) if filters else None
+        taste, allowed, exclude = taste or Taste(), self.store.ids(filters) if filters else None, set(exclude)
         wanted = check_top_k(top_k) * (POPULAR_DEPTH if taste.popularity else 1)
         found = search_sounds(self.matcher, self.sounds, clip, top_k=wanted, track_of=taste.groups(self.tracks), exclude=exclude, allowed=allowed)
         found = taste.order(found, self.tracks)[:top_k]
-        why = lambda audio_id: explain(classes, self.sounds.names_of(audio_id), self.matcher.background)
-        return [Recommendation(**asdict(self.tracks[f.audio_id]), score=f.score, parts=f.parts, reason=why(f.audio_id),
-                               moment=self.moment(clip, f.audio_id)) for f in found]
+        spoken_for = find_evidence(self, clip, [f.audio_id for f in found], exclude=exclude)
+        return [Recommendation(**asdict(self.tracks[f.audio_id]), score=f.score, parts=f.parts, moment=self.moment(clip, f.audio_id),
+                               good=is_good(f.score, self.matcher.threshold), evidence=similar,
+                               reason=explain(classes, self.sounds.names_of(f.audio_id), self.matcher.background))
+                for f, similar in zip(found, spoken_for)]
 
     def moment(self, clip: Described, audio_id: str) -> Moment | None:
         "Where in a sound a described clip fits best; None where one of the two was not measured second by second."
-        seen, heard, track = clip.envelopes[0], self.sounds.envelopes[self.sounds.row[audio_id]], self.tracks[audio_id]
-        if seen is None or heard is None: return None
-        return locate_moment(seen, heard, track_duration=track.duration, tempo=track.tempo)
+        seen, heard, track = clip.envelopes[0], self.sounds.envelopes_of(audio_id), self.tracks[audio_id]
+        return None if seen is None or heard is None else locate_moment(seen, heard, track_duration=track.duration, tempo=track.tempo)
 
 # %% ../nbs/07_recommend.ipynb #a457aaef
 def _seen_classes(rows: np.ndarray, meta: dict[str, Any] | None) -> np.ndarray | None:
     "The probabilities of what is seen, shape (n_seconds, n_names); None where the encoders give none."
     columns = meta and columns_of(meta, "efficientnet_lite0", "classes")
     return rows[:, columns] if columns else None
+
+# %% ../nbs/07_recommend.ipynb #24944630
+def find_evidence(
+    engine: "Engine",                  # its matcher remembers the training clips
+    clip: Described,                   # the one that asks
+    audio_ids: Sequence[str],          # the answers
+    *,
+    exclude: Collection[str] = (),     # clips that are no evidence
+) -> list[list[Similar]]:              # of each answer, the strongest first
+    "The training clips that look like a clip and sound like its answers."
+    bank, tracks = engine.matcher.bank, engine.tracks
+    picture = bank.seen @ clip.joint[0]
+    rows = [i for i in np.flatnonzero(picture >= ALIKE) if bank.ids[i] in tracks and bank.ids[i] not in exclude]
+    if not rows: return [[] for _ in audio_ids]
+    ids, heard, recordings = [bank.ids[i] for i in rows], bank.heard[rows], np.array([tracks[bank.ids[i]].recording for i in rows])
+    likeness = [sound_likeness(point, heard, is_same=recordings == tracks[i].recording)
+                for i, point in zip(audio_ids, engine.sounds.take(audio_ids)[0].joint)]
+    return [evidence(picture[rows], sound, ids=ids) for sound in likeness]
 
 # %% ../nbs/07_recommend.ipynb #295934b7
 def _located(track: Soundtrack, workspace: Workspace) -> Soundtrack:

@@ -62,6 +62,7 @@ def envelopes_of(
 # %% ../nbs/rhythm.ipynb #63ac5d71
 def _sums(x: np.ndarray, upto: np.ndarray, axis: int) -> np.ndarray:
     "Sum of the first values of each row of x (n, t); upto has shape (n, m) for axis 0, (m, n) for axis 1."
+    if axis == 1 and len(upto) == 1: return x[:, :upto.max(initial=0)].sum(axis=1)[None]   # one clip asks: behind the ends are zeros
     total = np.cumsum(np.pad(x, ((0, 0), (1, 0))), axis=1)
     return np.take_along_axis(total, upto, axis=1) if axis == 0 else np.take_along_axis(total, upto.T, axis=1).T
 
@@ -81,12 +82,11 @@ def correlate_all(
     return np.clip(r, -1, 1) * np.sqrt(n / RATE)
 
 # %% ../nbs/rhythm.ipynb #1645916c
-def _lay_out(envelopes: Sequence[np.ndarray], cut: int) -> tuple[np.ndarray, np.ndarray]:
-    "Envelopes from some value on, with zeros behind their ends, and their lengths."
-    lengths = np.array([max(len(x) - cut, 0) for x in envelopes], dtype=int)
-    out = np.zeros((len(lengths), max(int(lengths.max(initial=0)), 1)))
-    for row, x, n in zip(out, envelopes, lengths): row[:n] = x[cut:]
-    return out, lengths
+def _lay_out(envelopes: Sequence[np.ndarray], width: int) -> tuple[np.ndarray, np.ndarray]:
+    "Envelopes with zeros behind their ends, shape (n, width), and their lengths."
+    out = np.zeros((len(envelopes), width))
+    for row, x in zip(out, envelopes): row[:len(x)] = x
+    return out, np.array([len(x) for x in envelopes], dtype=int)
 
 # %% ../nbs/rhythm.ipynb #ca6ceda6
 MAX_LAG = 0.2   # sound may come this much before or after the picture (s)
@@ -96,12 +96,13 @@ def agreement(
     tracks: Sequence[np.ndarray],    # m envelopes of sounds, each of shape (t,)
 ) -> np.ndarray:                     # shape (n, m), the higher the better
     "How well each clip agrees with each sound at the best lag."
-    best = np.full((len(clips), len(tracks)), -np.inf)
-    for lag in range(-round(MAX_LAG * RATE), round(MAX_LAG * RATE) + 1):
-        a, b = _lay_out(clips, max(-lag, 0)), _lay_out(tracks, max(lag, 0))
-        width = max(a[0].shape[1], b[0].shape[1])
-        a, b = ((np.pad(x, ((0, 0), (0, width - x.shape[1]))), n) for x, n in (a, b))
-        best = np.maximum(best, correlate_all(a, b))
+    best, width = np.full((len(clips), len(tracks)), -np.inf), max(map(len, (*clips, *tracks)), default=0)
+    (a, n_a), (b, n_b) = _lay_out(clips, width), _lay_out(tracks, width)
+    most = min(round(MAX_LAG * RATE), width)
+    for lag in range(-most, most + 1):
+        begins = max(-lag, 0), max(lag, 0)
+        shifted = [(x[:, begin:width - other], np.maximum(n - begin, 0)) for x, n, begin, other in zip((a, b), (n_a, n_b), begins, begins[::-1])]
+        best = np.maximum(best, correlate_all(*shifted))
     return best
 
 # %% ../nbs/rhythm.ipynb #6cb2d2a9

@@ -9,7 +9,6 @@ __all__ = ['EXHAUSTIVE', 'search_vectors', 'query_vectors', 'Sounds', 'sounds_ar
 # %% ../nbs/search.ipynb #747ffd40
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 
@@ -48,10 +47,6 @@ class Sounds:
     names: dict[str, np.ndarray]           # sounds and music -> mean probabilities, shape (n, n_names); only those that are there
 
     def __len__(self) -> int: return len(self.index)
-    @cached_property
-    def row(self) -> dict[str, int]:
-        "Audio id -> its place among all."
-        return {audio_id: i for i, audio_id in enumerate(self.index.ids)}
 
     @classmethod
     def make(cls, ids: Sequence[str], sounds: Described, *, hubs: np.ndarray, names: dict[str, np.ndarray], model: str = "") -> "Sounds":
@@ -63,13 +58,16 @@ class Sounds:
 
     def take(self, ids: Sequence[str]) -> tuple[Described, np.ndarray]:
         "Some of the sounds, as a matcher compares them, and their hubness."
-        rows, vectors = [self.row[i] for i in ids], self.index.take(ids) * np.sqrt(3, dtype=np.float32)
+        rows, vectors = self.index.names.rows(ids), self.index.take(ids) * np.sqrt(3, dtype=np.float32)
         split = vectors.shape[1] - N_WORDS - 2
         return Described(vectors[:, :split], vectors[:, split:-2], [self.envelopes[i] for i in rows]), self.hubs[rows]
 
     def names_of(self, audio_id: str) -> dict[str, np.ndarray]:
         "The mean probabilities of what is heard in a sound."
-        return {kind: table[self.row[audio_id]] for kind, table in self.names.items()}
+        return {kind: table[self.index.names.rows([audio_id])[0]] for kind, table in self.names.items()}
+    def envelopes_of(self, audio_id: str) -> np.ndarray | None:
+        "The envelopes of a sound."
+        return self.envelopes[self.index.names.rows([audio_id])[0]]
 
 # %% ../nbs/search.ipynb #1e918b4e
 def sounds_arrays(
@@ -116,14 +114,18 @@ def score_candidates(
     allowed: Collection[str] | None = None,   # ids that may be answered (None: all)
 ) -> tuple[list[str], dict[str, np.ndarray], np.ndarray]:   # their ids, best first; parts and scores, each of shape (depth,)
     "The most promising sounds, compared in every respect."
-    ids = sounds.index.ids if allowed is None else [i for i in sounds.index.ids if i in allowed]
-    if depth < len(ids):
-        ids = sorted(sounds.index.search(query_vectors(clip, matcher.weights), depth, filter=allowed)[0][0], key=sounds.row.get)
+    ids = _candidates(sounds.index, query_vectors(clip, matcher.weights), depth, allowed)
     candidates, hubs = sounds.take(ids)
     parts = {name: table[0] for name, table in matcher.parts(clip, _as_long_as(clip, candidates), hubs).items()}
     scores = blend(parts, matcher.weights)
     order = np.argsort(-scores, kind="stable")
     return [ids[i] for i in order], {name: values[order] for name, values in parts.items()}, scores[order]
+
+def _candidates(index: VectorIndex, query: np.ndarray, depth: int, allowed: Collection[str] | None) -> list[str]:
+    "The ids that are nearest to a query, in the order of the library."
+    if depth < (len(index) if allowed is None else len(allowed)): ids = index.search(query, depth, filter=allowed)[0][0]
+    else: ids = index.ids if allowed is None else [i for i in allowed if i in index.names]
+    return [ids[i] for i in np.argsort(index.names.rows(ids))]
 
 def _as_long_as(clip: Described, sounds: Described) -> Described:
     "Sounds without what comes after the end of a clip."

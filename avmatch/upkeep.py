@@ -110,7 +110,7 @@ def _files_of(video_id: str, workspace: Workspace) -> list[Path]:
 # %% ../nbs/upkeep.ipynb #a9bb8675
 def _made_of_many(workspace: Workspace) -> list[Path]:
     "What was made from many clips together."
-    return [p for p in (workspace.manifest, workspace.checkpoint.parent, workspace.index, workspace.reports) if p.exists()]
+    return [p for p in (workspace.manifest, workspace.checkpoint.parent, workspace.index, workspace.waveforms, workspace.reports) if p.exists()]
 
 # %% ../nbs/upkeep.ipynb #e37b05e7
 def _remove(paths: Iterable[Path]) -> None:

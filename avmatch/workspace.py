@@ -39,6 +39,7 @@ class Workspace:
     split = property(lambda self: self.root / "models/split.json")
     evaluation = property(lambda self: self.root / "reports/evaluation.json")
     index = property(lambda self: self.root / "index")
+    waveforms = property(lambda self: self.root / "waveforms")
     catalogue = property(lambda self: self.root / "catalogue")
     reports = property(lambda self: self.root / "reports")
     run = property(lambda self: self.root / "run.json")

@@ -5,8 +5,9 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
-from serving import make_app
+from serving import Pretended, make_app
 
+from avmatch.answers import Similar
 from avmatch.media import write_video, write_wav
 from avmatch.recommend import Recommendation, Soundtrack
 from avmatch.serve import running
@@ -22,10 +23,12 @@ def wave(hertz: float) -> np.ndarray:
     return 0.3 * np.sin(2 * np.pi * hertz * time) * (0.15 + np.abs(np.sin(np.pi * time / 4)))
 
 
-class PageEngine:
+class PageEngine(Pretended):
     "Three sounds: one with a free licence, one whose licence is unknown, one that must be credited."
+    good = True
+
     def __init__(self, folder):
-        self.tracks = {}
+        super().__init__(folder)
         about = {"rain": (RAIN, "CC0-1.0", None, None), "stürm/1 ?": ("Storm", None, None, "Bea"), "surf": ("Surf", CC_BY, "Ann of the sea", "Ann")}
         for i, (audio_id, (title, licence, attribution, artist)) in enumerate(about.items()):
             write_wav(folder / f"{i}.wav", wave(220 * (i + 1)), sr=SR)
@@ -33,7 +36,8 @@ class PageEngine:
                                                "none.jpg", attribution, artist)
 
     def recommend(self, features, top_k=5):
-        why = {"parts": {"joint": 0.3, "words": 0.2, "rhythm": 0.001, "hub": -0.02}, "reason": "umbrella — rain"}
+        why = {"parts": {"joint": 0.3, "words": 0.2, "rhythm": 0.001, "hub": -0.02}, "reason": "umbrella — rain", "good": self.good,
+               "evidence": [Similar("surf", picture=0.9, sound=0.8)]}
         return [Recommendation(**asdict(t), score=0.8 - i / 10, **why) for i, t in enumerate(self.tracks.values())][:top_k]
 
 

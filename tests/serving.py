@@ -3,6 +3,7 @@ import socket
 import tempfile
 import threading
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 
 import httpx
@@ -13,16 +14,29 @@ from avmatch.config import load_config, override
 from avmatch.media import write_video, write_wav
 from avmatch.recommend import Recommendation, Soundtrack
 from avmatch.serve import create_app, running
+from avmatch.track_store import TrackStore
 
 TONE = 0.2 * np.sin(2 * np.pi * 220 * np.arange(16_000) / 8_000)
 CONTENT_TYPE = "multipart/form-data; boundary=b"
 FIELD = b'Content-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
 
 
-class FakeEngine:
+class Pretended:
+    "What every pretended engine has: a folder of sounds, and what is known of them."
+    def __init__(self, folder: Path): self.folder, self.tracks = folder, {}
+
+    @cached_property
+    def store(self) -> TrackStore:
+        store = TrackStore()
+        store.put(asdict(track) for track in self.tracks.values())
+        return store
+
+
+class FakeEngine(Pretended):
     "Always answers the same; `gate` holds it up."
     def __init__(self, folder: Path):
-        self.tracks, self.gate = {}, threading.Event()
+        super().__init__(folder)
+        self.gate = threading.Event()
         self.gate.set()
         for audio_id in ("rain", "stürm/1 ?"):
             path = folder / f"{len(self.tracks)}.wav"
@@ -39,7 +53,8 @@ def make_app(engine, **settings):
     "A service that looks at motion only, with one worker, and small limits."
     serve = {"max_upload_mb": 1.0, "workers": 1, "waiting": 3, "posts_a_minute": 0} | settings
     process = {"max_seconds": serve.pop("max_seconds", 600.0)}
-    return create_app(override(load_config(), {"video_features": {"encoder": "motion"}, "process": process, "serve": serve}), engine=engine)
+    changes = {"video_features": {"encoder": "motion"}, "process": process, "serve": serve}
+    return create_app(override(load_config(), changes), engine.folder, engine=engine)
 
 
 @pytest.fixture(scope="session")

@@ -118,6 +118,25 @@ def test_moments_say_what_can_be_mended(clips, words, expected):
     assert done.returncode != 0 and expected in done.stderr and "Traceback" not in done.stderr
 
 
+def test_search_is_measured_beside_the_recipe_and_the_bound(tmp_path):
+    "Five hundred tracks are all compared, and two thousand are put into lists."
+    script = SCRIPT.with_name("search.py")
+    words = ("--sizes", "500,2000", "--exact-up-to", 1_000, "--dim", 32, "--queries", 70, "--evenly", "--json")
+    done = retrieval(*words, cwd=tmp_path, script=script)
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = {row["name"]: row for row in json.loads(done.stdout)}
+    for row in rows.values():
+        assert row.keys() == {"name", "ours", "recipe", "bound", "unit", "ratio_to_recipe", "ratio_to_bound"} and row["ours"] >= 0
+        for other in ("recipe", "bound"):
+            if row[other]: assert row[f"ratio_to_{other}"] == pytest.approx(row["ours"] / row[other])
+    recall = {name.partition(" at 10")[0]: row["ours"] for name, row in rows.items() if "recall at 10, sounds" in name}
+    assert recall["500 tracks, exact: recall"] == recall["500 tracks spread evenly, exact: recall"] == 1
+    assert recall["2,000 tracks, lists: recall"] > 0.9
+    few, all_lists = (rows[f"2,000 tracks{how}, lists: lists opened"] for how in ("", " spread evenly"))
+    assert few["ours"] < all_lists["ours"] <= all_lists["bound"]                # without structure, no grouping helps
+    assert rows["500 tracks, exact: memory a track"]["bound"] == 32 * 4
+
+
 def test_extraction_gives_what_the_plain_path_gives(clips):
     "The script compares them itself and fails if they differ; here also that every line says what it should."
     done = retrieval("--clips", clips, "--limit", 4, "--rounds", 1, "--no-memory", "--json", cwd=clips, script=SCRIPT.with_name("extraction.py"))

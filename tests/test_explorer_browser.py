@@ -1,13 +1,6 @@
 """The explorer as people use it: the notebook 08_explore, open in JupyterLab, in a real browser."""
+import csv
 import json
-import os
-import secrets
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,75 +15,13 @@ from avmatch.recommend import run_recommend
 from avmatch.train import run_train
 from avmatch.video_features import run_video_features
 from avmatch.workspace import demo_workspace, load_json, load_manifest
+from tools.lab import jupyter_lab, run_all, with_parameters
+from tools.notebooks import NBS
 
-ROOT = Path(__file__).parent.parent
-NOTEBOOK = ROOT / "nbs/08_explore.ipynb"
+NOTEBOOK = NBS / "08_explore.ipynb"
 STAGES = [run_ingest, run_process, run_audio_features, run_video_features, run_train, run_recommend]
 APP = ".widget-box.avm-app"  # the explorer; what stands still in an output is no widget box
-SETTINGS = {  # what a person would click away: the question about news, and cells that exist only while they are seen
-    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
-    "notebook-extension/tracker": {"windowingMode": "none"},
-}
-
-
-def with_parameters(notebook: Path, **values) -> dict:
-    "A notebook without outputs, with other values in its parameters cell."
-    content = json.loads(notebook.read_text(encoding="utf-8"))
-    for cell in content["cells"]:
-        if cell["cell_type"] == "code": cell["outputs"] = []
-        if "parameters" in cell["metadata"].get("tags", []):
-            cell["source"] = "\n".join(f"{name} = {value!r}" for name, value in values.items())
-    return content
-
-
-@contextmanager
-def jupyter_lab(folder: Path):
-    "A JupyterLab of its own over a folder: no settings of the user's, no way in without the token."
-    for name, value in SETTINGS.items():
-        file = folder / f".jupyter/settings/@jupyterlab/{name}.jupyterlab-settings"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(value))
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port, token = s.getsockname()[1], secrets.token_hex(16)
-    home = {name: str(folder / ".jupyter" / part) for name, part in {
-        "JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data", "JUPYTER_RUNTIME_DIR": "runtime", "IPYTHONDIR": "ipython",
-        "JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces"}.items()}
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--ServerApp.root_dir={folder}",
-               "--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}"]
-    with open(folder / "lab.log", "w") as log:
-        server = subprocess.Popen(command, cwd=folder, env={**os.environ, **home, "PYTHONPATH": str(ROOT)}, stdout=log, stderr=log)
-    try:
-        wait_for(f"http://127.0.0.1:{port}/api/status?token={token}", server, folder / "lab.log")
-        yield lambda path: f"http://127.0.0.1:{port}/lab/tree/{path}?reset&token={token}"
-    finally:
-        server.terminate()  # ends its kernels too
-        try: server.wait(15)
-        except subprocess.TimeoutExpired: server.kill()
-
-
-def wait_for(url: str, server: subprocess.Popen, log: Path) -> None:
-    "Wait until the server answers."
-    for _ in range(240):
-        try:
-            urllib.request.urlopen(url, timeout=2).close()
-            return
-        except OSError: time.sleep(0.25)
-        if server.poll() is not None: break
-    pytest.fail(f"JupyterLab did not start:\n{log.read_text()[-2000:]}")
-
-
-def run_all(page, ready: str) -> None:
-    "Run all cells until something is shown; JupyterLab drops a run that comes before its kernel is connected, so ask again."
-    page.locator(".jp-Notebook .jp-Cell").first.click(timeout=90_000)
-    page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").first.wait_for(timeout=90_000)
-    for _ in range(8):
-        page.locator("li.lm-MenuBar-item", has_text="Run").first.click()
-        page.locator(".lm-Menu-item", has_text="Run All Cells").first.click()
-        try: return page.locator(ready).first.wait_for(timeout=15_000)
-        except Exception as e:
-            if type(e).__name__ != "TimeoutError": raise
-    pytest.fail("the explorer was not shown; outputs: " + " | ".join(page.locator(".jp-OutputArea-output").all_inner_texts())[-2000:])
+ANSWER = ".avm-answer:visible"  # not those of the tabs that lie behind
 
 
 @pytest.fixture(scope="module")
@@ -116,26 +47,83 @@ def test_upload_ask_and_listen(demo, watch, tmp_path):
 
         upload(page, tmp_path / "broken.mp4")
         page.locator(".avm-status.error", has_text="broken.mp4: not a video").wait_for(timeout=20_000)
-        assert page.locator(".avm-answer").count() == 0
+        assert page.locator(ANSWER).count() == 0
 
         upload(page, clip)
         page.locator(".avm-status", has_text=f"{clip.name} is ready").wait_for(timeout=20_000)
         page.locator(f"{APP} video").wait_for()
-        page.locator(f"{APP} .widget-readout").first.click()
-        page.keyboard.press("Control+A")
-        page.keyboard.type("5")
-        page.keyboard.press("Enter")
-        page.get_by_role("button", name="Recommend Audio").click()
-        page.locator(".avm-status.done", has_text=f"5 tracks for {clip.name}").wait_for(timeout=60_000)
-        page.locator(".avm-answer audio").nth(4).wait_for()
-        assert page.locator(".avm-answer audio").count() == 5
-        assert [page.locator(".avm-answer .avm-rank").nth(i).inner_text() for i in range(5)] == list("12345")
+        ask(page, clip, top_k=5)
+        assert page.locator(f"{ANSWER} audio").count() == 5
+        assert [page.locator(f"{ANSWER} .avm-rank").nth(i).inner_text() for i in range(5)] == list("12345")
 
         plays = "async a => { await a.play(); await new Promise(r => setTimeout(r, 400)); a.pause(); return [a.duration, a.currentTime] }"
-        duration, position = page.locator(".avm-answer audio").first.evaluate(plays)
+        duration, position = page.locator(f"{ANSWER} audio").first.evaluate(plays)
         assert duration > 1 and 0 < position < duration
+        check_held_out(page, clip)
+        check_map(page)
+        check_why_not(page)
+        check_export(page, clip)
         page.locator(APP).screenshot(path=tmp_path / "explorer.png")
         assert [p for p in watched.problems if p.startswith(("script error", "outside request"))] == []
+
+
+def ask(page, clip: Path, *, top_k: int) -> None:
+    "Set the slider, press the button and wait for the answers; another number than before, or the old ones may be taken for new."
+    page.locator(f"{APP} .widget-readout").first.click()
+    page.keyboard.press("Control+A")
+    page.keyboard.type(str(top_k))
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Recommend Audio").click()
+    page.locator(".avm-status.done", has_text=f"{top_k} tracks for {clip.name}").wait_for(timeout=60_000)
+    page.locator(f"{ANSWER} audio").nth(top_k - 1).wait_for()
+
+
+def check_held_out(page, clip: Path) -> None:
+    "A held-out clip is told where its own track stands; players begin at the moment, with whatever taste."
+    page.locator(f"{APP} select").first.select_option(label=next(o for o in page.locator(f"{APP} select option").all_inner_texts() if clip.stem in o))
+    page.locator(".avm-status", has_text=f"{clip.name} is ready").wait_for(timeout=20_000)
+    page.locator(APP).get_by_text("Filters and taste").click()
+    page.locator(APP).get_by_text("each recording once").click()
+    ask(page, clip, top_k=4)
+    page.locator(".avm-status.done", has_text="Its own track").wait_for()
+    for audio in page.locator(f"{ANSWER} audio").all():
+        start, position = audio.evaluate("""async a => {
+            while (a.readyState < 1 || a.seeking) await new Promise(r => setTimeout(r, 50));
+            return [Number(a.src.split('#t=')[1] ?? 0), a.currentTime] }""")
+        assert abs(start - position) < 0.1
+    page.locator(APP).get_by_role("button", name="Clear").click()
+    ask(page, clip, top_k=5)
+
+
+def check_map(page) -> None:
+    "A click on the best answer's number shows its card and its player."
+    title = page.locator(f"{ANSWER} .avm-title").first.inner_text()
+    page.locator(APP).get_by_text("Map", exact=True).click()
+    page.locator(f"{APP} .avm-map .answer").nth(4).wait_for()
+    assert page.locator(f"{APP} .avm-map .answer").count() == 5 and page.locator(f"{APP} .avm-map .asks").count() == 1
+    page.locator(f"{APP} .avm-map .answer").last.click()  # the best one lies on top
+    page.locator(f"{APP} .avm-map .picked").wait_for()
+    found = page.locator(ANSWER)
+    found.locator("audio").wait_for()
+    assert found.locator(".avm-title").inner_text() == title and found.locator("audio").count() == 1
+
+
+def check_why_not(page) -> None:
+    "Any track can be asked about."
+    page.locator(APP).get_by_text("Why not this one?", exact=True).click()
+    page.get_by_placeholder("title or id of a track").fill(page.locator("datalist option").last.get_attribute("value"))
+    page.keyboard.press("Enter")
+    page.locator(".avm-verdict", has_text="By score alone it is place").wait_for(timeout=20_000)
+    assert page.locator(".avm-verdict .avm-parts").count() >= 1
+
+
+def check_export(page, clip: Path) -> None:
+    "The answers can be saved as a table."
+    page.locator(APP).get_by_text("Answers", exact=True).click()
+    with page.expect_download() as download: page.get_by_role("link", name="CSV").click()
+    assert download.value.suggested_filename == f"avmatch-{clip.stem}.csv"
+    rows = list(csv.DictReader(Path(download.value.path()).read_text(encoding="utf-8-sig").splitlines()))
+    assert [row["rank"] for row in rows] == list("12345") and all(row["audio_id"] for row in rows)
 
 
 def upload(page, path: Path) -> None:

@@ -60,11 +60,23 @@ def test_an_empty_library_and_too_narrow_filters_are_two_things(opened, film):
     assert ["min_duration" in request.url for request in watched.asked] == [False, True, False] and watched.problems == []
 
 
-def test_no_good_match_is_said_and_the_nearest_are_shown(opened, sounds, film):
-    watched = opened([answer | {"good": False} for answer in answers(sounds)])
+def test_no_good_match_is_said_and_the_nearest_are_shown(opened, sounds, film, monkeypatch):
+    "As the service itself says it."
+    monkeypatch.setattr(sounds, "good", False)
+    watched = opened()
     ask(watched.page, film)
     assert "No sound of the library fits this clip well" in watched.page.locator("#status").inner_text()
     assert watched.page.locator(".card").count() == watched.page.get_by_text("weak match").count() == 3
+
+
+def test_answers_are_shown_with_the_videos_that_speak_for_them_and_nothing_more_is_asked_for(opened, film):
+    watched, asked = opened(), []
+    watched.page.on("request", lambda request: asked.append(request.url))
+    ask(watched.page, film)
+    card = watched.page.locator(".card").first
+    card.locator(".more summary").click()
+    assert card.locator(".evidence li").all_inner_texts() == ["Surf"] and "weak match" not in watched.page.locator("#cards").inner_text()
+    assert not any("/tracks" in url for url in asked) and watched.problems == []
 
 
 # ---- errors

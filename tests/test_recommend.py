@@ -5,12 +5,14 @@ import pytest
 from avmatch.audio_features import load_audio_sequences, run_audio_features
 from avmatch.config import ArtifactError, load_config
 from avmatch.ingest import run_ingest
-from avmatch.matcher import N_WORDS, Described, Matcher
+from avmatch.matcher import N_WORDS, Bank, Described, Matcher
+from avmatch.media import write_video
+from avmatch.nearest import unit_vectors
 from avmatch.process import run_process
 from avmatch.recommend import Engine, load_index, run_recommend
 from avmatch.search import Sounds, search_sounds
 from avmatch.train import load_model, run_train
-from avmatch.vector_index import read_version, unit_vectors
+from avmatch.vector_index import read_version
 from avmatch.video_features import run_video_features
 from avmatch.workspace import DEMO_CHANGES, Workspace, load_manifest
 
@@ -79,16 +81,32 @@ def test_a_learned_space_answers(demo, tmp_path):
     config, workspace = demo
     (tmp_path / "data").mkdir()
     for folder in ("raw", "processed"): (tmp_path / "data" / folder).symlink_to(workspace.root / folder)
-    run(tmp_path / "data", {"train": {"rungs": "cca", "folds": 2, "test_share": 0.1, "val_share": 0.1}}, stages=(run_train, run_recommend))
+    run(tmp_path / "data", {"train": {"rungs": "cca", "folds": 6, "test_share": 0.1, "val_share": 0.1}}, stages=(run_train, run_recommend))
     assert load_model(Workspace(tmp_path / "data")).rung == "cca"
     assert any(abs(a.parts["joint"]) > 1e-3 for a in check_answers(Workspace(tmp_path / "data")))
+    check_verdicts(Workspace(tmp_path / "data"), tmp_path / "still.mp4")
+
+
+def check_verdicts(workspace: Workspace, path) -> None:
+    "Most clips get their own track as a good match, with evidence; for a picture that stands still and shows nothing, hardly anything is good."
+    engine, threshold = Engine.load(workspace), load_model(workspace).matcher.threshold
+    assert threshold.value is not None and threshold.n_groups >= 9 and threshold.true_above >= 0.85
+    own = []
+    for entry in load_manifest(workspace):
+        answers = engine.recommend(workspace.resolve(entry["video_path"]), 100)
+        assert all(a.good == (a.score >= threshold.value) for a in answers)
+        own.append(next(a for a in answers if a.track_id == entry["track_id"]))
+    assert np.mean([a.good for a in own]) >= 0.8 and np.mean([len(a.evidence) > 0 for a in own]) > 0.5
+    write_video(path, [np.full((96, 54, 3), 128, np.uint8)] * 60, frame_rate=10)
+    still = engine.recommend(path, 100)
+    assert sum(a.good for a in still) <= 1 < len(still) and np.mean([a.score > still[0].score for a in own]) >= 0.8
 
 
 def test_a_sound_of_which_nothing_is_known_does_not_crash_and_scores_nothing():
     points = unit_vectors(np.random.default_rng(0).standard_normal((3, 8)))
     points[1] = 0
     described = Described(points, np.zeros((3, N_WORDS), np.float32), [None] * 3)
-    matcher = Matcher(None, None, {"joint": 1.0, "words": 1.0}, described.take([]), {}, 8)
+    matcher = Matcher(None, None, {"joint": 1.0, "words": 1.0}, Bank.empty(8), {}, 8)
     sounds = Sounds.make(["a", "mute", "c"], described, hubs=np.zeros(3), names={})
     found = search_sounds(matcher, sounds, described.take([0]), top_k=3, track_of={i: i for i in sounds.index.ids})
     assert found[0].audio_id == "a" and {f.audio_id: f.score for f in found}["mute"] == 0
@@ -107,7 +125,7 @@ def test_the_short_cut_ranks_as_comparing_with_everything_does(n):
     sounds = Described(like(theme[rows]), like(theme[rows, :N_WORDS]), envelopes(n))
     clips = Described(like(theme[:10]), like(theme[:10, :N_WORDS]), envelopes(10))
     weights = {"joint": 1.0, "words": 0.7, "flow~onsets": 0.2, "impact~onsets": 0.1, "flow~level": 0.1, "hub": 0.2}
-    matcher = Matcher(None, None, weights, Described(bank, np.zeros((40, N_WORDS)), [None] * 40), {})
+    matcher = Matcher(None, None, weights, Bank([""] * 40, bank, bank), {})
     library = Sounds.make([f"s{i}" for i in range(n)], sounds, hubs=matcher.hubs(sounds), names={})
     track_of = {f"s{i}": f"t{i // 3}" for i in range(n)}
     for clip, scores in enumerate(matcher.score(clips, sounds)):

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import httpx
@@ -12,7 +13,7 @@ import pytest
 from serving import is_problem, send_raw
 
 from avmatch.config import override
-from avmatch.replies import KNOWN
+from avmatch.replies import DetailedAnswer
 from avmatch.serve import create_app, running
 from avmatch.workspace import load_manifest
 from tools import write_openapi
@@ -49,7 +50,7 @@ def test_recommend_keeps_the_contract_of_the_report(real, demo):
 def test_details_say_why_and_change_nothing_else(real, client, clip, demo):
     video = demo[1].resolve(load_manifest(demo[1])[0]["video_path"]).read_bytes()
     plain, detailed = (real.post("/recommend", params={"top_k": 3, "details": d}, files={"file": video}).json() for d in (False, True))
-    assert all(list(a) == ["audio_id", "score", "audio_url", "reason", "parts", *KNOWN, "moment", "waveform_url"] for a in detailed)
+    assert all(list(a) == [field.name for field in fields(DetailedAnswer)] for a in detailed)
     assert [{k: a[k] for k in ("audio_id", "score", "audio_url")} for a in detailed] == plain
     assert all(abs(sum(a["parts"].values()) - a["score"]) < 1e-3 and list(a["parts"]) == ["joint", "words", "rhythm", "hub"] for a in detailed)
     assert client.post("/recommend?details=true", files={"file": clip}).json()[0]["reason"] == "umbrella — rain"
@@ -123,6 +124,24 @@ def test_the_catalogue_comes_in_pages(client):
     assert client.get("/tracks?start=9").json()["tracks"] == []
     for refused in ("start=-1", "limit=0", "limit=1001", "start=x", f"start={10**30}"):
         assert client.get(f"/tracks?{refused}").status_code == 422
+
+
+def test_the_catalogue_takes_the_filters_of_a_question(real):
+    whole = real.get("/tracks?limit=1000").json()["tracks"]
+    tempo = sorted(t["tempo"] for t in whole if t["tempo"])[len(whole) // 2]
+    slow = real.get("/tracks", params={"max_tempo": tempo, "limit": 1}).json()
+    assert slow["total"] == sum(t["tempo"] is not None and t["tempo"] <= tempo for t in whole) and len(slow["tracks"]) == 1
+    assert 0 < slow["total"] < len(whole) and real.get("/tracks?min_duration=9999").json() == {"total": 0, "tracks": []}
+    assert real.get("/tracks?voice=loud").status_code == real.get("/tracks?min_tempo=9&max_tempo=3").status_code == 422
+
+
+def test_an_outline_is_kept_and_not_measured_again(client, engine):
+    assert client.get("/waveform/rain").status_code == 200
+    kept = engine.folder / "waveforms" / "rain.json"
+    kept.write_text(kept.read_text().replace('"duration":2.0', '"duration":5.0'))
+    assert client.get("/waveform/rain").json()["duration"] == 5.0
+    kept.unlink()
+    assert client.get("/waveform/rain?n=801").status_code == 422
 
 
 def test_the_outline_of_a_sound_is_that_of_a_sine(client):

@@ -87,9 +87,10 @@ def test_a_checkpoint_says_all_that_a_matcher_needs(demo, tmp_path):
     checkpoint = train(demo, tmp_path, override(demo[0], {"train": SMALL | {"rungs": "cca"}}))
     assert {"schema_version", "model_state", "matcher", "config", "counts", "table", "versions", "inputs"} <= checkpoint.keys()
     matcher = checkpoint["matcher"]
-    assert {"space", "background", "weights", "bank", "metas", "embed_dim"} == matcher.keys()
+    assert {"space", "background", "weights", "bank", "metas", "embed_dim", "threshold"} == matcher.keys()
     assert {"dim", "encoders", "per_second"} <= matcher["metas"]["video"].keys() & matcher["metas"]["audio"].keys()
-    assert matcher["bank"].shape[1] == matcher["embed_dim"] == 256
+    bank, n = matcher["bank"], checkpoint["counts"]["train"] + checkpoint["counts"]["val"]
+    assert bank["seen"].shape == bank["heard"].shape == (n, matcher["embed_dim"]) and len(bank["ids"]) == n
     assert all(weight >= 0 for weight in matcher["weights"].values())
 
 

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from avmatch.config import ArtifactError
-from avmatch.vector_index import VectorIndex, publish, unit_vectors
+from avmatch.nearest import unit_vectors
+from avmatch.vector_index import VectorIndex, publish
 
 DIM, NAMES = 4, [f"t{i}" for i in range(12)]
 numbers = st.integers(-3, 3).map(float)
@@ -62,7 +63,7 @@ def test_lists_that_are_all_searched_answer_as_a_dictionary_does(changes, query,
     apply(index, known, "add", {f"far {i}": row for i, row in enumerate(np.random.default_rng(0).standard_normal((150, DIM)).tolist())})
     for step, pairs in changes: apply(index, known, step, pairs)
     assert index.stats()["engine"] == "lists"
-    index.engine.nprobe = index.engine.nlist
+    index.engine.faiss.nprobe = index.engine.faiss.nlist
     check(index, known, query, k, allowed, atol=3e-3)
 
 

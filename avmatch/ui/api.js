@@ -16,7 +16,6 @@ async function getJson(address) {
 
 export const getSettings = () => getJson("settings");
 export const getCatalogue = () => getJson("tracks?limit=1000");
-export const getTrack = id => getJson(path("tracks", id));
 export const getWaveform = (id, n) => getJson(`${path("waveform", id)}?n=${n}`);
 
 const unreachable = () => Object.assign(new Error(UNREACHABLE), { canRetry: true });
@@ -54,13 +53,7 @@ export async function recommend(clip, topK, filters, options) {
   const query = new URLSearchParams([["top_k", topK], ["details", "true"], ...filters]);
   const answers = await send(`recommend?${query}`, clip, { type: "json", ...options });
   if (!Array.isArray(answers)) throw new Error("The server answered with something that is no list of sounds. Is it another version?");
-  return Promise.all(answers.map(withDetails));
-}
-
-// An answer with what only the catalogue knows.
-async function withDetails(answer) {
-  if (answer.duration !== undefined && answer.picture_url !== undefined) return answer;
-  return { ...await getTrack(answer.audio_id).catch(() => ({})), ...answer };
+  return answers;
 }
 
 // The clip with a sound, as an MP4 file.
