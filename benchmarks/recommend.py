@@ -200,7 +200,7 @@ def main() -> None:
         path = args.clip or Path(folder) / "clip.mp4"
         if not args.clip: render_sample(replace(plan_samples(1, 1, bad=False)[0], duration=10.0), path, size=360)
         rows = measure(workspace, path, args.rounds)
-    table.show(rows, "From the bytes of a clip to an answer", as_json=args.json)
+    table.show(rows, "From the bytes of a clip to an answer", args)
 
 
 if __name__ == "__main__": main()

@@ -210,7 +210,7 @@ def main() -> None:
     args = parser.parse_args()
     rows = [row for evenly in ((False, True) if args.evenly else (False,)) for size in args.sizes.split(",")
             for row in measure(int(size), World(args.dim, evenly), args.queries, args.exact_up_to)]
-    table.show(rows, "Search among tracks; the recipe's times are extrapolated from 2,000 tracks", as_json=args.json)
+    table.show(rows, "Search among tracks; the recipe's times are extrapolated from 2,000 tracks", args)
 
 
 if __name__ == "__main__": main()

@@ -78,7 +78,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, contextlib.redirect_stdout(sys.stderr):
         folder = Path(name)
         rows = [*command_rows(args.rounds), *notebook_rows(folder, args.rounds), *([demo_row(folder)] if args.demo else [])]
-    table.show(rows, "What it costs to begin", as_json=args.json)
+    table.show(rows, "What it costs to begin", args)
 
 
 if __name__ == "__main__": main()

@@ -30,9 +30,11 @@ def row(name: str, ours: float, unit: str, *, recipe: float | None = None, bound
             "ratio_to_recipe": ratio(recipe), "ratio_to_bound": ratio(bound)}
 
 
-def show(rows: Sequence[dict], title: str, *, as_json: bool) -> None:
-    "Print the rows: as JSON, or as a table below a title and the machine."
-    if as_json: return print(json.dumps(list(rows), indent=2))
+def show(rows: Sequence[dict], title: str, args: argparse.Namespace) -> None:
+    "Print the rows, as JSON or as a table below a title and the machine, and keep them if that was asked for."
+    if args.save:
+        args.save.write_text(json.dumps({"title": title, "machine": machine(), "rows": list(rows)}, indent=1) + "\n", encoding="utf-8")
+    if args.json: return print(json.dumps(list(rows), indent=2))
     cell = lambda value, width: f"{'-' if value is None else format(value, '.4g'):>{width}}"
     print(f"{title}\n{machine()}\n\n{HEAD}")
     for r in rows:
@@ -44,4 +46,5 @@ def parser(doc: str) -> argparse.ArgumentParser:
     "The options that all of them have."
     made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--json", action="store_true", help="print JSON: a list of rows")
+    made.add_argument("--save", type=Path, metavar="FILE", help="keep the rows and the name of the machine in a JSON file, too")
     return made

@@ -206,7 +206,7 @@ def main() -> None:
         folder = Path(name)
         write_features(folder, args.clips)
         rows = [*rate_rows(folder, args.seconds), *memory_rows(folder), goal_row(folder, args.epochs)]
-    table.show(rows, f"Training on {args.clips:,} clips, {min(VAL, args.clips // 5):,} of them held out", as_json=args.json)
+    table.show(rows, f"Training on {args.clips:,} clips, {min(VAL, args.clips // 5):,} of them held out", args)
 
 
 if __name__ == "__main__": main()
