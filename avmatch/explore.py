@@ -22,7 +22,7 @@ from .explore_cards import STYLE, answer_view, download_links, replace_children,
 from .explore_inputs import FilterPanel, Video, clip_view, list_videos, save_upload
 from .joint_map import MOST, Dot, JointMap, Side
 from .matcher import Described
-from .recommend import Engine, Soundtrack, Taste
+from .recommend import Engine, Soundtrack
 from .sequences import skipped_ids
 from .video_features import load_video_sequences
 from .why_not import Question, Verdict, WhyNot, track_label, why_not
@@ -257,6 +257,6 @@ def make_explorer(
 ) -> Explorer:               # show its `widget`
     "The explorer over the tracks of a workspace."
     engine = Engine.load(workspace)
-    n_tracks = len(set(Taste().groups(engine.tracks).values()))   # as many as can be answered
+    n_tracks = len(set(engine.recordings.values()))   # as many as can be answered
     engine = replace(engine, encode=remember_last(engine.encode))
     return Explorer(engine, load_library(workspace, engine), top_k=config.recommend.top_k, max_top_k=min(config.explore.max_top_k, n_tracks))

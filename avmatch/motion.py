@@ -23,7 +23,7 @@ from .sequences import Timed, count_seconds, to_seconds
 SIZE, FRAME_RATE = 128, 30.0   # long side of the pictures (pixels); pictures a second, at most
 _SMALL = Sampling(FRAME_RATE, 1_000_000, SIZE)
 
-def _stacked(pictures: Iterable[tuple[float, np.ndarray]], name: str = "a clip") -> tuple[np.ndarray, np.ndarray]:
+def _stacked(pictures: Iterable[tuple[float, np.ndarray]], name: str) -> tuple[np.ndarray, np.ndarray]:
     "Times and pictures as two arrays: pictures, then times."
     times, images = zip(*pictures)
     if len({image.shape for image in images}) > 1: raise MediaError(f"{name}: its picture changes size half way")
@@ -240,9 +240,9 @@ class MotionEncoder:
         "A video file to one row of the groups a second, float32."
         return self.encode_images(*read_small(path))
 
-    def encode_pictures(self, pictures: Iterable[tuple[float, np.ndarray]]) -> Timed:
-        "Times (s) and pictures as its sampling gives them, to one row a second."
-        return self.encode_images(*_stacked(pictures))
+    def encode_pictures(self, pictures: Iterable[tuple[float, np.ndarray]], name: str) -> Timed:
+        "Times (s) and pictures as its sampling gives them, of a file of this name, to one row a second."
+        return self.encode_images(*_stacked(pictures, name))
 
     def encode_images(self, images: np.ndarray, times: np.ndarray) -> Timed:
         "Consecutive pictures, small, RGB uint8, shown at times (s), to one row a second."

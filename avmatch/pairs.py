@@ -125,6 +125,8 @@ def _track_means(a: np.ndarray, track: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12), pos
 
 # %% ../nbs/pairs.ipynb #1d97f39e
+_TOGETHER = 2 ** 22   # cosines in memory at a time
+
 def mean_reciprocal_rank(
     v: np.ndarray,         # embeddings of the clips, length one, shape (n, d)
     a: np.ndarray,         # embeddings of their sounds, length one, shape (n, d)
@@ -132,7 +134,10 @@ def mean_reciprocal_rank(
 ) -> float:                # from near 0 to 1
     "How far up each clip finds its track among all tracks, 1 if always first."
     a_unique, pos = _track_means(a, track)
-    cosine = v @ a_unique.T                                              # (n, u)
-    own = cosine[np.arange(len(v)), pos][:, None]
-    ties = (cosine == own).sum(axis=1) - 1
-    return float((1 / (1 + (cosine > own).sum(axis=1) + ties / 2)).mean())
+    ranks = []
+    for rows in np.array_split(np.arange(len(v)), math.ceil(len(v) * len(a_unique) / _TOGETHER)):
+        cosine = v[rows] @ a_unique.T                                    # (some, u)
+        own = cosine[np.arange(len(rows)), pos[rows]][:, None]
+        ties = (cosine == own).sum(axis=1) - 1
+        ranks.append(1 + (cosine > own).sum(axis=1) + ties / 2)
+    return float((1 / np.concatenate(ranks)).mean())

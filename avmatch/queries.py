@@ -64,7 +64,8 @@ def decode_clip(
     wishes |= {e.sampling: lambda image: image for e in readers if hasattr(e, "sampling")}
     seen = look_once(path, wishes, limits=order.limits)
     pictures = {name: [cut[name] for _, cut in seen[usual]] for name in order.crops}
-    return Decoded(pictures, {e.name: e.encode_pictures(seen[e.sampling]) if hasattr(e, "sampling") else e.encode_file(path) for e in readers})
+    measure = lambda e: e.encode_pictures(seen[e.sampling], path.name) if hasattr(e, "sampling") else e.encode_file(path)
+    return Decoded(pictures, {e.name: measure(e) for e in readers})
 
 # %% ../nbs/queries.ipynb #63f717eb
 def _check(path: Path, limits: Limits) -> None:

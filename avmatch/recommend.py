@@ -153,9 +153,6 @@ class Taste:
     "What counts beside how well a sound fits."
     diverse: bool = True       # no two answers of one sound
     popularity: float = 0.0    # how much it counts that a sound is popular, 0 to 1
-    def groups(self, tracks: dict[str, Soundtrack]) -> dict[str, str]:
-        "Audio id -> what may be answered only once."
-        return {i: track.recording if self.diverse else i for i, track in tracks.items()}
     def order(self, found: list[Any], tracks: dict[str, Soundtrack]) -> list[Any]:
         "Answers in their order, the best first."
         known = np.array([np.nan if (p := tracks[f.audio_id].popularity) is None else p for f in found])
@@ -190,6 +187,10 @@ class Engine:
         store = TrackStore()
         store.put(asdict(track) for track in self.tracks.values())
         return store
+    @cached_property
+    def recordings(self) -> dict[str, str]:
+        "Audio id -> the recording that is heard, which a diverse answer has only once."
+        return {i: track.recording for i, track in self.tracks.items()}
 
     def recommend(self, video_path: str | Path, top_k: int = 5, *, exclude: Iterable[str] = (), filters: Filters | None = None,
                   taste: Taste | None = None) -> list[Recommendation]:
@@ -204,7 +205,8 @@ class Engine:
         "The tracks that fit a described clip, best first; with reasons where the probabilities of what is seen are given."
         taste, allowed, exclude = taste or Taste(), self.store.ids(filters) if filters else None, set(exclude)
         wanted = check_top_k(top_k) * (POPULAR_DEPTH if taste.popularity else 1)
-        found = search_sounds(self.matcher, self.sounds, clip, top_k=wanted, track_of=taste.groups(self.tracks), exclude=exclude, allowed=allowed)
+        track_of = self.recordings if taste.diverse else None
+        found = search_sounds(self.matcher, self.sounds, clip, top_k=wanted, track_of=track_of, exclude=exclude, allowed=allowed)
         found = taste.order(found, self.tracks)[:top_k]
         spoken_for = find_evidence(self, clip, [f.audio_id for f in found], exclude=exclude)
         return [Recommendation(**asdict(self.tracks[f.audio_id]), score=f.score, parts=f.parts, moment=self.moment(clip, f.audio_id),

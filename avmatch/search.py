@@ -123,9 +123,10 @@ def score_candidates(
 
 def _candidates(index: VectorIndex, query: np.ndarray, depth: int, allowed: Collection[str] | None) -> list[str]:
     "The ids that are nearest to a query, in the order of the library."
-    if depth < (len(index) if allowed is None else len(allowed)): ids = index.search(query, depth, filter=allowed)[0][0]
-    else: ids = index.ids if allowed is None else [i for i in allowed if i in index.names]
-    return [ids[i] for i in np.argsort(index.names.rows(ids))]
+    if depth < (len(index) if allowed is None else len(allowed)): allowed = index.search(query, depth, filter=allowed)[0][0]
+    if allowed is None: return index.ids
+    rows = index.names.find(allowed)
+    return [index.names[row] for row in np.sort(rows[rows >= 0])]
 
 def _as_long_as(clip: Described, sounds: Described) -> Described:
     "Sounds without what comes after the end of a clip."
@@ -159,7 +160,7 @@ def search_sounds(
     clip: Described,                    # the one that asks
     *,
     top_k: int,                         # different tracks wanted
-    track_of: Mapping[str, str],        # audio id -> track id
+    track_of: Mapping[str, str] | None = None,   # audio id -> track id (None: each sound is a track of its own)
     exclude: Iterable[str] = (),        # audio ids that are no answer
     allowed: Collection[str] | None = None,   # the only audio ids that may be (None: all)
 ) -> list[Found]:                       # best first, no track twice
@@ -174,11 +175,11 @@ def search_sounds(
     told = lambda i: contributions({name: values[i] for name, values in parts.items()}, matcher.weights)
     return [Found(ids[i], float(np.clip(scores[i], -1, 1)), told(i)) for i in best]
 
-def _best_places(ids: Sequence[str], track_of: Mapping[str, str], exclude: Collection[str]) -> list[int]:
+def _best_places(ids: Sequence[str], track_of: Mapping[str, str] | None, exclude: Collection[str]) -> list[int]:
     "The places of the first sound of each track."
     first: dict[str, int] = {}
     for place, audio_id in enumerate(ids):
-        if audio_id not in exclude: first.setdefault(track_of[audio_id], place)
+        if audio_id not in exclude: first.setdefault(audio_id if track_of is None else track_of[audio_id], place)
     return list(first.values())
 
 # %% ../nbs/search.ipynb #627d41cc

@@ -25,6 +25,7 @@ from .config import ArtifactError
 from .engagement import effective_share
 from .joint_model import contrastive_loss, unique_tracks
 from .pairs import Pairs, Rows, crop_all, lay_rows, make_batches, mean_reciprocal_rank, pad_all, pool_all
+from .runtime import has_bf16
 from .workspace import write_atomic
 
 # %% ../nbs/training_loop.ipynb #396967a8
@@ -77,7 +78,7 @@ def _forward(model: nn.Module, sides: Sequence[Rows], chosen: np.ndarray, *, set
     reads_rows = getattr(model, "reads_rows", False)
     inputs = [pad_all(*s) if reads_rows else (pool_all(*s, settings.stats),) for s in stretches]
     tensors = [[torch.from_numpy(x).to(device) for x in side] for side in inputs]
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda" and torch.cuda.is_bf16_supported()):
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=has_bf16(device.type)):
         return model(tensors[0][0], tensors[1][0], tensors[0][1], tensors[1][1]) if reads_rows else model(tensors[0][0], tensors[1][0])
 
 # %% ../nbs/training_loop.ipynb #3d9cb23b
@@ -217,7 +218,7 @@ def _key(model: nn.Module, train: Pairs, val: Pairs | None, settings: LoopSettin
     for name, value in model.state_dict().items(): digest.update(name.encode() + value.cpu().numpy().tobytes())
     for pairs in (train, val):
         for part in (pairs.video, pairs.audio, pairs.track, [] if pairs.weight is None else pairs.weight) if pairs else ():
-            for array in [part] if isinstance(part, np.ndarray) else part: digest.update(memoryview(np.ascontiguousarray(array)).cast("B"))
+            for array in [part] if isinstance(part, np.ndarray) else part: digest.update(np.ascontiguousarray(array))
     return digest.hexdigest()
 
 # %% ../nbs/training_loop.ipynb #511f0c1c

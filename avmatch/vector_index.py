@@ -200,8 +200,11 @@ def _write_version(folder: Path, contents: Mapping[str, bytes | np.ndarray]) -> 
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     for name, content in contents.items(): (partial / name).write_bytes(content)
-    number = 1 + max((int(p.name[1:]) for p in folder.glob("v[0-9]*")), default=0)
-    return partial.rename(folder / f"v{number:04}")
+    return partial.rename(folder / f"v{1 + max(_versions(folder), default=0):04}")
+
+def _versions(folder: Path) -> dict[int, Path]:
+    "The versions that are there, by their numbers, the oldest first."
+    return dict(sorted((int(path.name[1:]), path) for path in folder.glob("v[0-9]*")))
 
 # %% ../nbs/vector_index.ipynb #c425bd81
 def publish(
@@ -212,7 +215,7 @@ def publish(
     version = _write_version(Path(folder), contents)
     files = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     save_json(Path(folder) / "current", {"version": version.name, "files": files})
-    for old in sorted(Path(folder).glob("v[0-9]*"))[:-2]: shutil.rmtree(old, ignore_errors=True)
+    for old in list(_versions(Path(folder)).values())[:-2]: shutil.rmtree(old, ignore_errors=True)
     return version
 
 # %% ../nbs/vector_index.ipynb #c73da18d

@@ -133,7 +133,7 @@ def embed_video(
     usual, own = Sampling(process.fps, process.max_frames), [e for e in encoders if hasattr(e, "sampling")]
     wanted = [usual] * any(e.reads == "frames" for e in encoders) + [e.sampling for e in own]
     seen = look_once(path, dict.fromkeys(wanted, lambda image: image))
-    images, ready = [image for _, image in seen.get(usual, ())], {e.name: e.encode_pictures(seen[e.sampling]) for e in own}
+    images, ready = [image for _, image in seen.get(usual, ())], {e.name: e.encode_pictures(seen[e.sampling], Path(path).name) for e in own}
     return encode_clip(encoders, images, fps=process.fps, path=path, per_second=config.video_features.per_second, ready=ready)
 
 # %% ../nbs/03_video_features.ipynb #de0db041

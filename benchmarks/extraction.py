@@ -6,11 +6,11 @@ Ours are the stages 01 to 03 as a run calls them: pictures and sound as files, M
 the same network and the same weights, one frame at a time; they take turns on the same clips, with at most 30 pictures of each.
 The bound is the larger of two times: decoding all streams without any output, and the network on ready batches, each with all cores
 for itself. Ours has to do both with the same cores, so their sum is a bound too. What the stages give is compared with a plain path:
-every frame decoded, no threads, one picture at a time, PyTorch. More than a thousandth of difference is an error. Without ffmpeg on
-the PATH or in the package imageio-ffmpeg, the recipe reads sound as we do. The steps are measured one by one, in time of one core.
+every frame decoded, no threads, one picture at a time, PyTorch. More than a thousandth of difference is an error, or three hundredths
+where an accelerator computes with 16 bits. Without ffmpeg on the PATH or in the package imageio-ffmpeg, the recipe reads sound as we
+do. The steps are measured one by one, in time of one core.
 """
 import argparse
-import json
 import os
 import resource
 import subprocess
@@ -29,6 +29,7 @@ import cv2
 import librosa
 import numpy as np
 import report_recipe
+import table
 
 from avmatch.audio_features import get_audio_encoders, load_audio_features, run_audio_features
 from avmatch.config import Config, MediaError, load_config
@@ -36,14 +37,14 @@ from avmatch.display import jpeg
 from avmatch.extract import Job, extract_clip, save_pictures
 from avmatch.media import read_clip, read_wav, write_video, write_wav
 from avmatch.process import run_process
-from avmatch.runtime import count_cores
+from avmatch.runtime import accelerator, count_cores, has_bf16
 from avmatch.samples import make_samples
 from avmatch.video_encoders import to_batch
 from avmatch.video_features import _read_images, encode_clip, get_video_encoders, load_video_features, run_video_features
 from avmatch.workspace import Workspace, load_manifest, save_json
 
 STAGES = {"pictures and sound": run_process, "MFCC": run_audio_features, "network": run_video_features}
-TOLERANCE = 1e-3   # largest difference from the plain path, as a share of the largest number
+TOLERANCE = 0.03 if has_bf16(accelerator()) else 1e-3   # largest difference from the plain path, as a share of the largest number
 
 
 def settings(max_frames: int = report_recipe.MAX_FRAMES) -> Config:
@@ -183,16 +184,9 @@ def memory_rows(folder: Path) -> list[dict[str, Any]]:
         write_video(folder / f"{name}.mp4", (np.roll(picture, i, axis=1) for i in range(2 * seconds)), y, frame_rate=2, sr=22_050)
         return folder / f"{name}.mp4"
     small = peak_memory(made("small", 320, 180, 10))
-    return [row("memory, 10 s of 320 x 180", small, unit="MB"),
-            row("memory, 10 minutes", peak_memory(made("long", 320, 180, 590)), unit="MB", bound=small),
-            row("memory, 15 s of 3840 x 2160", peak_memory(made("large", 3840, 2160, 15)), unit="MB", bound=small)]
-
-
-def row(name: str, ours: float, *, unit: str, recipe: float | None = None, bound: float | None = None, more: bool = False) -> dict[str, Any]:
-    "A line of the answer; ratios are above 1 where ours is better. `more`: whether more is better."
-    better = lambda other: None if not other else round(ours / other if more else other / ours, 3)
-    rounded = {k: v and float(f"{v:.4g}") for k, v in {"ours": ours, "recipe": recipe, "bound": bound}.items()}
-    return {"name": name, **rounded, "unit": unit, "ratio_to_recipe": better(recipe), "ratio_to_bound": better(bound)}
+    return [table.row("memory, 10 s of 320 x 180", small, "MB"),
+            table.row("memory, 10 minutes", peak_memory(made("long", 320, 180, 590)), "MB", bound=small),
+            table.row("memory, 15 s of 3840 x 2160", peak_memory(made("large", 3840, 2160, 15)), "MB", bound=small)]
 
 
 def measure(clips: Sequence[Path], folder: Path, n_rounds: int, memory: bool) -> list[dict[str, Any]]:
@@ -213,38 +207,33 @@ def measure(clips: Sequence[Path], folder: Path, n_rounds: int, memory: bool) ->
     n_recipe = recipe.pop("clips")
     total, best, each = sum(ours.values()), max(bound.values()), 1e3 / n_done
     parts = {"pictures and sound": bound["decode"], "network": bound["network"]}
-    rows = [row("extraction", n_done / total, recipe=n_recipe / sum(recipe.values()), bound=n_done / best, unit="clips/s", more=True),
-            row("extraction, both bounds on the same cores", n_done / total, bound=n_done / sum(bound.values()), unit="clips/s", more=True)]
-    rows += [row(name, ours[name] * each, recipe=recipe[name] * 1e3 / n_recipe, bound=parts[name] * each if name in parts else None,
-                 unit="ms a clip") for name in STAGES]
+    rows = [table.row("extraction", n_done / total, "clips/s", recipe=n_recipe / sum(recipe.values()), bound=n_done / best),
+            table.row("extraction, both bounds on the same cores", n_done / total, "clips/s", bound=n_done / sum(bound.values()))]
+    rows += [table.row(name, ours[name] * each, "ms a clip", recipe=recipe[name] * 1e3 / n_recipe,
+                       bound=parts[name] * each if name in parts else None) for name in STAGES]
     steps = step_times(clips[::1 + len(clips) // 12], folder, config)
     steps["processes, state, waiting"] = max(0.0, total * each * count_cores() - sum(steps.values()))
-    rows += [row(f"step: {name}", taken, unit="ms of one core a clip") for name, taken in steps.items()]
+    rows += [table.row(f"step: {name}", taken, "ms of one core") for name, taken in steps.items()]
     for name, values in zip(("visual", "sound"), zip(*apart)):
-        rows.append(row(f"{name} features, difference from the plain path", max(values), bound=TOLERANCE, unit="of the largest number"))
+        rows.append(table.row(f"{name} features, difference from the plain path", max(values), "of the largest", bound=TOLERANCE))
     return rows + (memory_rows(folder) if memory else [])
 
 
-def show(rows: Sequence[dict[str, Any]]) -> None:
-    "Print the lines for people, with a bar for each step."
-    print(f"{'':48}{'ours':>10}{'recipe':>10}{'bound':>10}  {'to recipe':>10}{'to bound':>10}")
-    longest = max(r["ours"] for r in rows if r["name"].startswith("step: "))
-    for r in rows:
-        cells = "".join(f"{'' if r[k] is None else format(r[k], '.4g'):>10}" for k in ("ours", "recipe", "bound"))
-        ratios = "".join(f"{'' if r[k] is None else format(r[k], '.2f'):>10}" for k in ("ratio_to_recipe", "ratio_to_bound"))
-        bar = "#" * round(40 * r["ours"] / longest) if r["name"].startswith("step: ") else ratios
-        print(f"{r['name']:48}{cells}  {bar}  {r['unit']}")
+def show_steps(rows: Sequence[dict[str, Any]]) -> None:
+    "Print a bar for each step."
+    steps = {r["name"].removeprefix("step: "): r["ours"] for r in rows if r["name"].startswith("step: ")}
+    print("\nTime of one core for a clip, by step")
+    for name, taken in steps.items(): print(f"{name:28}{taken:8.1f} ms  {'#' * round(40 * taken / max(steps.values()))}")
 
 
 def main() -> None:
     "Read the arguments, measure, print."
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = table.parser(__doc__)
     parser.add_argument("--clips", default="", metavar="DIR", help="folder of MP4 files (default: generated samples)")
     parser.add_argument("--limit", type=int, metavar="N", help="at most so many clips")
     parser.add_argument("--rounds", type=int, default=2, metavar="N", help="parts of the clips; ours and the recipe take turns on each (default: 2)")
     parser.add_argument("--no-memory", action="store_true", help="leave out the memory, which takes half a minute")
     parser.add_argument("--peak", default="", help=argparse.SUPPRESS)
-    parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args()
     os.environ["TQDM_DISABLE"] = "1"
     if args.peak: return extract_alone(Path(args.peak))
@@ -253,8 +242,8 @@ def main() -> None:
         found = sorted(Path(args.clips or Path(folder) / "clips").glob("*.mp4"))[:args.limit]
         if len(found) < 2 * args.rounds: parser.error(f"{args.clips} holds {len(found)} MP4 files, {2 * args.rounds} at least are needed")
         rows = measure(found, Path(folder), args.rounds, not args.no_memory)
-    if args.json: print(json.dumps(rows, indent=1))
-    else: show(rows)
+    table.show(rows, f"From {len(found)} clips to features", args)
+    if not args.json: show_steps(rows)
     if any(r["name"].endswith("plain path") and r["ours"] > r["bound"] for r in rows): sys.exit("the features are not those of the plain path")
 
 

@@ -10,7 +10,7 @@ They take turns; the medians count. Cold: `avmatch recommend` as a command, unti
 what is needed for it (NumPy, PyAV, OpenCV, ONNX Runtime, faiss) and ends, plus a warm answer. The service: from the start of
 `avmatch serve` until /ready says yes, and then the same clip by HTTP.
 
-All ways must give the same answer, and it must be that of a plain path: whole pictures read one by one, every sound compared.
+All ways must give the same answer, and it must be that of a plain path: each encoder reads the clip for itself, every sound is compared.
 """
 import contextlib
 import json
@@ -41,7 +41,7 @@ from avmatch.samples import plan_samples, render_sample
 from avmatch.search import search_sounds
 from avmatch.train import load_model
 from avmatch.video_encoders import to_batch
-from avmatch.video_features import get_video_encoders
+from avmatch.video_features import encode_clip, get_video_encoders
 from avmatch.workspace import Workspace, demo_workspace
 
 TOP_K = 5
@@ -102,7 +102,6 @@ def work_alone(engine: Engine, path: Path, workspace: Workspace) -> Ways:
     encoders, process = get_video_encoders(config.video_features), config.process
     pictures = [image for _, image in read_frames(path, fps=process.fps, max_frames=process.max_frames)]
     clip = engine.matcher.describe_clips([np.atleast_2d(engine.encode(path))])
-    groups = {i: t.fingerprint_group or t.track_id for i, t in engine.tracks.items()}
     ways: Ways = {"decode": lambda: decode(path)}
     for encoder in encoders:
         if encoder.reads == "frames":
@@ -111,15 +110,18 @@ def work_alone(engine: Engine, path: Path, workspace: Workspace) -> Ways:
         else:
             small = read_small(path)
             ways[encoder.name] = lambda e=encoder, small=small: e.encode_images(*small)
-    return ways | {"search": lambda: search_sounds(engine.matcher, engine.sounds, clip, top_k=TOP_K, track_of=groups)}
+    return ways | {"search": lambda: search_sounds(engine.matcher, engine.sounds, clip, top_k=TOP_K, track_of=engine.recordings)}
 
 
-def plain_answer(engine: Engine, path: Path) -> list[str]:
-    "Every sound compared, the best of each recording."
-    clip = engine.matcher.describe_clips([np.atleast_2d(engine.encode(path))])
-    found = search_sounds(engine.matcher, engine.sounds, clip, top_k=len(engine.tracks), track_of={i: i for i in engine.tracks})
+def plain_answer(engine: Engine, path: Path, workspace: Workspace) -> list[str]:
+    "Each encoder reads the clip for itself, and every sound is compared; the best of each recording."
+    config = load_model(workspace).config
+    process, settings = config.process, config.video_features
+    pictures = [image for _, image in read_frames(path, fps=process.fps, max_frames=process.max_frames)]
+    rows = encode_clip(get_video_encoders(settings), pictures, fps=process.fps, path=path, per_second=settings.per_second)
+    found = search_sounds(engine.matcher, engine.sounds, engine.matcher.describe_clips([np.atleast_2d(rows)]), top_k=len(engine.tracks))
     best: dict[str, str] = {}
-    for f in found: best.setdefault(engine.tracks[f.audio_id].fingerprint_group or engine.tracks[f.audio_id].track_id, f.audio_id)
+    for f in found: best.setdefault(engine.recordings[f.audio_id], f.audio_id)
     return list(best.values())[:TOP_K]
 
 
@@ -170,7 +172,7 @@ def measure(workspace: Workspace, path: Path, n_rounds: int) -> list[dict]:
     rows.append(table.row("cold, avmatch recommend", cold["ours"], "s", bound=cold["imports"] + took["ours"]))
     with service(workspace) as (client, started):
         ask = lambda: [r["audio_id"] for r in client.post("/recommend", params={"top_k": TOP_K}, files={"file": content}).raise_for_status().json()]
-        answers = [plain_answer(engine, path), ours(engine, content), asked_by_command(path, workspace), ask()]
+        answers = [plain_answer(engine, path, workspace), ours(engine, content), asked_by_command(path, workspace), ask()]
         if any(answer != answers[0] for answer in answers): raise SystemExit(f"not the same answers: {answers}")
         by_http = median_times({"http": ask}, n_rounds)["http"]
     return [*rows, table.row("service, until it is ready", started, "s"), table.row("service, a clip by HTTP", by_http, "s", bound=bound)]

@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-HEAD = f"{'':<46}{'ours':>12}{'recipe':>12}{'bound':>12} {'unit':<16}{'x recipe':>10}{'x bound':>10}"
-
 
 def machine() -> str:
     "The processor, how many cores of it may be used, and the versions that decide how fast it is."
@@ -35,11 +33,12 @@ def show(rows: Sequence[dict], title: str, args: argparse.Namespace) -> None:
     if args.save:
         args.save.write_text(json.dumps({"title": title, "machine": machine(), "rows": list(rows)}, indent=1) + "\n", encoding="utf-8")
     if args.json: return print(json.dumps(list(rows), indent=2))
-    cell = lambda value, width: f"{'-' if value is None else format(value, '.4g'):>{width}}"
-    print(f"{title}\n{machine()}\n\n{HEAD}")
+    cell = lambda value: f"{'-' if value is None else format(value, '.4g'):>11}"
+    wide, unit = (max(len(r[key]) for r in rows) for key in ("name", "unit"))
+    print(f"{title}\n{machine()}\n\n{'':<{wide}}{'ours':>11}{'recipe':>11}{'bound':>11} {'unit':<{unit}}{'x recipe':>11}{'x bound':>11}")
     for r in rows:
-        print(f"{r['name']:<46}" + "".join(cell(r[k], 12) for k in ("ours", "recipe", "bound")) + f" {r['unit']:<16}"
-              + "".join(cell(r[k], 10) for k in ("ratio_to_recipe", "ratio_to_bound")))
+        print(f"{r['name']:<{wide}}" + "".join(cell(r[k]) for k in ("ours", "recipe", "bound")) + f" {r['unit']:<{unit}}"
+              + "".join(cell(r[k]) for k in ("ratio_to_recipe", "ratio_to_bound")))
 
 
 def parser(doc: str) -> argparse.ArgumentParser:

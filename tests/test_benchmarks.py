@@ -142,11 +142,13 @@ def test_extraction_gives_what_the_plain_path_gives(clips):
     done = retrieval("--clips", clips, "--limit", 4, "--rounds", 1, "--no-memory", "--json", cwd=clips, script=SCRIPT.with_name("extraction.py"))
     assert done.returncode == 0, done.stderr[-2000:]
     rows = {row["name"]: row for row in json.loads(done.stdout)}
-    for row in rows.values(): assert row.keys() == {"name", "ours", "recipe", "bound", "unit", "ratio_to_recipe", "ratio_to_bound"}
+    for row in rows.values():
+        assert row.keys() == {"name", "ours", "recipe", "bound", "unit", "ratio_to_recipe", "ratio_to_bound"}
+        for other in ("recipe", "bound"):   # ours by the other, as in all tables, also where less is better
+            assert row[f"ratio_to_{other}"] == (row[other] and pytest.approx(row["ours"] / row[other]))
     whole, stages = rows["extraction"], [rows[name] for name in ("pictures and sound", "MFCC", "network")]
-    assert whole["ratio_to_recipe"] == pytest.approx(whole["ours"] / whole["recipe"], rel=0.01) and whole["unit"] == "clips/s"
-    assert whole["ratio_to_bound"] == pytest.approx(whole["ours"] / whole["bound"], rel=0.01)
-    assert 1000 / whole["ours"] == pytest.approx(sum(stage["ours"] for stage in stages), rel=0.01)   # ms a clip
+    assert whole["recipe"] and whole["bound"] and whole["unit"] == "clips/s" and all(stage["recipe"] for stage in stages)
+    assert 1000 / whole["ours"] == pytest.approx(sum(stage["ours"] for stage in stages))   # ms a clip
     for kind in ("visual", "sound"): assert rows[f"{kind} features, difference from the plain path"]["ours"] <= 1e-3
 
 

@@ -46,7 +46,9 @@ def test_startup_measures_commands_and_a_stage(tmp_path):
 
 
 def test_a_table_names_the_machine_and_marks_what_is_missing():
-    code = "import table; table.show([table.row('search', 2.0, 'ms', recipe=160.0)], 'Speed', table.parser('').parse_args([]))"
+    rows = "[table.row('search', 2.0, 'ms', recipe=160.0), table.row('a' * 60, 1.0, 'clips/s')]"
+    code = f"import table; table.show({rows}, 'Speed', table.parser('').parse_args([]))"
     done = subprocess.run([sys.executable, "-c", code], cwd=FOLDER, capture_output=True, text=True, check=True)
-    title, machine, _, _, row = done.stdout.splitlines()
+    title, machine, _, head, row, other = done.stdout.splitlines()
+    assert len(head) == len(row) == len(other)
     assert title == "Speed" and "cores" in machine and row.split() == ["search", "2", "160", "-", "ms", "0.0125", "-"]

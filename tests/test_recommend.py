@@ -108,9 +108,9 @@ def test_a_sound_of_which_nothing_is_known_does_not_crash_and_scores_nothing():
     described = Described(points, np.zeros((3, N_WORDS), np.float32), [None] * 3)
     matcher = Matcher(None, None, {"joint": 1.0, "words": 1.0}, Bank.empty(8), {}, 8)
     sounds = Sounds.make(["a", "mute", "c"], described, hubs=np.zeros(3), names={})
-    found = search_sounds(matcher, sounds, described.take([0]), top_k=3, track_of={i: i for i in sounds.index.ids})
+    found = search_sounds(matcher, sounds, described.take([0]), top_k=3)
     assert found[0].audio_id == "a" and {f.audio_id: f.score for f in found}["mute"] == 0
-    nothing = search_sounds(matcher, sounds, described.take([1]), top_k=3, track_of={i: i for i in sounds.index.ids})
+    nothing = search_sounds(matcher, sounds, described.take([1]), top_k=3)
     assert [f.audio_id for f in nothing] == ["a", "mute", "c"], "all the same: in the order of the library"
 
 

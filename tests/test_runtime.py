@@ -1,0 +1,65 @@
+"""Compiled networks where the cache cannot be written, and on an accelerator."""
+from itertools import islice
+
+import numpy as np
+import pytest
+
+from avmatch import runtime
+from avmatch.config import ArtifactError, VideoFeaturesConfig
+from avmatch.runtime import compile_network, run_torch
+from avmatch.samples import clip_frames, plan_samples
+from avmatch.video_encoders import efficientnet_lite0
+
+PICTURES = np.random.default_rng(0).standard_normal((4, 3, 8, 8)).astype(np.float32)
+NETWORK = {"name": "tiny", "version": "1", "outputs": ["features"]}
+
+
+def tiny():
+    "A network of one layer, always the same."
+    import torch
+    torch.manual_seed(0)
+    return torch.nn.Conv2d(3, 2, 3)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    "An empty cache."
+    monkeypatch.setenv("AVMATCH_CACHE", str(tmp_path))
+    return tmp_path / "onnx"
+
+
+@pytest.fixture
+def on_processor(monkeypatch): monkeypatch.setattr(runtime, "accelerator", lambda: "")
+
+
+def test_a_cache_that_can_only_be_read_is_read(cache, on_processor, caplog):
+    wanted = compile_network(tiny, PICTURES[:1], **NETWORK)(PICTURES)
+    (cache / ".lock").unlink(missing_ok=True)
+    (cache / ".lock").mkdir()   # no lock can be had; root may write into any folder, so this stands for one that is read-only
+    def never(): raise AssertionError("the network was built, though its graph is there")
+    np.testing.assert_array_equal(compile_network(never, PICTURES[:1], **NETWORK)(PICTURES), wanted)
+    np.testing.assert_allclose(compile_network(tiny, PICTURES[:1], **NETWORK | {"version": "2"})(PICTURES), wanted, atol=1e-6)
+    assert "PyTorch" not in caplog.text
+
+
+def test_a_full_disk_costs_the_cache_and_not_the_network(cache, on_processor, monkeypatch, caplog):
+    def full(path, data): raise ArtifactError(f"{path} cannot be written (No space left on device); free some space and run again")
+    monkeypatch.setattr(runtime, "write_atomic", full)
+    found = compile_network(tiny, PICTURES[:1], **NETWORK)(PICTURES)
+    np.testing.assert_allclose(found, run_torch(tiny())(PICTURES), atol=1e-5)
+    assert "is not kept" in caplog.text and "No space left" in caplog.text and not list(cache.glob("*.onnx"))
+
+
+@pytest.mark.gpu
+def test_on_an_accelerator_a_network_sees_what_it_sees_on_a_processor(monkeypatch):
+    "There it computes with bf16, where the accelerator has that."
+    clip = plan_samples(1, 1, bad=False)[0]
+    pictures = list(islice(clip_frames(clip, size=240), 0, 80, 10))
+    def seen(): return efficientnet_lite0(VideoFeaturesConfig()).encode(pictures, np.arange(len(pictures))).values
+    there = seen()
+    monkeypatch.setattr(runtime, "accelerator", lambda: "")
+    here = seen()
+    products = (there[:, :1280] * here[:, :1280]).sum(axis=1)
+    cosines = products / np.linalg.norm(there[:, :1280], axis=1) / np.linalg.norm(here[:, :1280], axis=1)
+    assert cosines.min() > 0.999
+    np.testing.assert_allclose(there[:, 1280:], here[:, 1280:], atol=0.05)   # shares of classes
