@@ -234,8 +234,10 @@ def _summary(explorer: Explorer) -> str:
 def _ask_why(explorer: Explorer) -> None:
     "Ask why of the clip's own track where it is missing, else of the track that was asked about before."
     own = next((track for track in explorer.engine.tracks.values() if explorer.is_own(track)), None)
-    if own and not any(map(explorer.is_own, explorer.answers)): explorer.why.box.value = track_label(own)
-    explorer.why.refresh()
+    box = explorer.why.box
+    wanted = track_label(own) if own and not any(map(explorer.is_own, explorer.answers)) else box.value
+    if wanted == box.value: explorer.why.refresh()
+    else: box.value = wanted   # which asks
 
 def _judge(explorer: Explorer, audio_id: str) -> Verdict:
     "Why a track is not among the last answers."

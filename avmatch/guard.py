@@ -9,7 +9,6 @@ __all__ = ['COOKIE', 'OPEN_PATHS', 'HEADERS', 'REQUEST_ID', 'problem_response', 
 
 # %% ../nbs/guard.ipynb #ba8d027d
 import base64
-import binascii
 import hmac
 import ipaddress
 import json
@@ -54,7 +53,7 @@ def has_token(
     scheme, _, given = authorization.partition(" ")
     if scheme.lower() == "basic":
         try: given = base64.b64decode(given).decode().partition(":")[2]
-        except (binascii.Error, UnicodeDecodeError): return False
+        except ValueError: return False   # no base64, or no text in it
     elif scheme.lower() != "bearer": return False
     return hmac.compare_digest(given.strip().encode(), token.encode())
 
@@ -167,13 +166,19 @@ class Gate:
         await self.app(scope, receive, send)
 
 # %% ../nbs/guard.ipynb #da4da23a
+def _is_foreign(headers: dict[str, str]) -> bool:
+    "Whether a browser says that a page of another site asks."
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    if site: return site in ("cross-site", "same-site")
+    return bool(origin) and origin.partition("://")[2] != headers.get("host")
+
 def _check(gate: Gate, scope: Any, headers: dict[str, str]) -> None:
     "Refuse who knows no token, comes from another site, or comes too often."
     is_known = not gate.token or has_token(headers.get("authorization", ""), gate.token) or has_session(headers.get("cookie", ""), gate.token)
     if not is_known and not OPEN_PATHS.fullmatch(scope["path"]):
         raise Refusal(401, "no_token", "This service asks for a token; send it as `Authorization: Bearer ...`, or as the password.")
     if scope["method"] != "POST": return
-    if headers.get("sec-fetch-site") in ("cross-site", "same-site") and not {headers.get("origin"), "*"} & set(gate.sites):
+    if _is_foreign(headers) and not {headers.get("origin"), "*"} & set(gate.sites):
         raise Refusal(403, "other_site", "Pages of other sites may not ask here; serve.cors lists those that may.")
     wait = math.ceil(gate.buckets.take(client_of(scope))) if gate.buckets else 0
     if wait: raise Refusal(429, "too_often", f"Too many clips in a short time. Try again in {wait} s.", retry_after=wait)

@@ -126,10 +126,9 @@ def hubness(
     sounds: Described,    # m sounds
 ) -> np.ndarray:          # mean cosine with the nearest pictures of the bank, shape (m,)
     "How near sounds are to just any clip."
-    if not len(bank): return np.zeros(len(sounds), np.float32)
-    near = bank.seen @ sounds.joint.T
-    k = min(HUB_NEIGHBOURS, len(near))
-    return np.sort(near, axis=0)[-k:].mean(axis=0)
+    if not len(bank) or not len(sounds): return np.zeros(len(sounds), np.float32)
+    k, portions = min(HUB_NEIGHBOURS, len(bank)), (sounds.joint[i:i + 1_000] for i in range(0, len(sounds), 1_000))
+    return np.concatenate([np.partition(part @ bank.seen.T, -k, axis=1)[:, -k:].mean(axis=1) for part in portions])
 
 # %% ../nbs/matcher.ipynb #f3b0f716
 def score_parts(

@@ -176,7 +176,9 @@ def run_in_worker(
     "Call a function in a worker; whatever the item is to blame for becomes a refusal."
     try: return _run_twice(workers, (function, item))
     except WorkerKilled as e: raise Refusal(503, "busy", "The server is short of memory. Try again in a moment.", retry_after=30) from e
-    except MediaError as e: raise refusal_of(MediaError(LOST.get(e.reason, str(e)).format(timeout=workers.timeout), e.reason)) from e
+    except MediaError as e:
+        told = LOST[e.reason].format(timeout=workers.timeout) if e.reason in LOST else str(e)
+        raise refusal_of(MediaError(told, e.reason)) from e
     except RuntimeError as e:
         if workers._closed: raise Refusal(503, "closing", "The service is about to end. Try again in a moment.", retry_after=5) from e
         raise

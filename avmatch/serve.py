@@ -15,7 +15,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ class Service:
     metrics: Metrics = field(default_factory=Metrics)  # counts
     is_ready: bool = False                             # whether workers and networks are warm
 
-    @property
+    @cached_property
     def n_tracks(self) -> int:
         "Different tracks that can be answered."
         return len({track.track_id for track in self.engine.tracks.values()})
@@ -139,6 +139,7 @@ def _add_render(app: Any, service: Service) -> None:
                      mix: Mix = Depends(read_mix)):
         "The clip with this sound, as an MP4 file."
         track = _track(service, audio_id)
+        _present(track.audio_path)
         async with AsyncExitStack() as held:
             path, _ = await held.enter_async_context(_uploaded(service, request))
             order = RenderOrder(str(path), track.audio_path, str(path.with_name("rendered.mp4")), mix, limits_of(service.config.process))

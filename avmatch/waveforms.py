@@ -77,9 +77,9 @@ def content_key(
     n_bins: int,      # pairs of its outline
 ) -> str:             # changes with the content of the file, the number of pairs and the version; hexadecimal
     "What an outline was made from."
-    try: content = path.read_bytes()
+    try:
+        with path.open("rb") as file: return hashlib.file_digest(file, lambda: hashlib.sha256(f"{VERSION} {n_bins} ".encode())).hexdigest()
     except OSError: raise MediaError(f"{path.name}: there is no such file", reason="missing") from None
-    return hashlib.sha256(f"{VERSION} {n_bins} ".encode() + content).hexdigest()
 
 # %% ../nbs/waveforms.ipynb #6998b966
 def waveform_path(

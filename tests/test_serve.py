@@ -199,4 +199,6 @@ def test_a_strange_id_works_and_a_deleted_file_is_a_404(client, engine, clip):
     for response in (httpx.get(rain["audio_url"]), httpx.get(rain["audio_url"], headers={"Range": "bytes=0-3"}), client.get("/waveform/rain")):
         assert response.status_code == 404 and is_problem(response)
     assert httpx.head(rain["audio_url"]).status_code == 404
+    refused = client.post("/render?audio_id=rain", files={"file": clip})
+    assert (refused.status_code, refused.json()["reason"]) == (404, "not_found")
     aside.rename(file)

@@ -152,8 +152,8 @@ function showResults() {
 }
 
 function showAnswers(answers, filters) {
-  const length = player.hasPicture ? video.duration : 0, on = { pair, keep, video: takeVideo, move };
-  state.choices = answers.map((answer, place) => choiceOf(answer, place, length));
+  const asked = { clip: state.clip.name, clipLength: player.hasPicture ? video.duration : 0 }, on = { pair, keep, video: takeVideo, move };
+  state.choices = answers.map((answer, place) => choiceOf(answer, place, asked));
   cards.replaceChildren(...state.choices.map(choice => makeCard(choice, on)));
   find("toolbar").hidden = answers.length === 0;
   showFlips();
@@ -262,7 +262,7 @@ listenToKeys({ flip, toggle: () => state.clip && player.toggle(), keep: () => pl
 
 // ---- keeping and taking
 
-function keep(choice) { mark(choice, toggleKept(choice, state.clip.name)); }
+function keep(choice) { mark(choice, toggleKept(choice)); }
 
 // One video at a time: it is the same button that stops it.
 async function takeVideo(choice) {

@@ -8,10 +8,10 @@ const AHEAD = 2;   // sounds that are fetched before anyone plays them; a browse
 const PARTS = { joint: "learned", words: "words", rhythm: "rhythm", hub: "too common" };
 
 // Everything the page knows of an answer. What the service does not tell is left out: the sound then begins at 0.
-export function choiceOf(answer, place, clipLength) {
+export function choiceOf(answer, place, { clip, clipLength }) {
   const { start = 0, length = null, loop = null } = answer.moment ?? {};
   const sound = make("audio", { src: audioPath(answer.audio_id), preload: place < AHEAD ? "metadata" : "none" });
-  return { answer, place, sound, start, recommended: start, loop, length: clipLength || length || 15, duration: answer.duration ?? null, kept: false };
+  return { answer, clip, place, sound, start, recommended: start, loop, length: clipLength || length || 15, duration: answer.duration ?? null };
 }
 
 // Fill in a card; `on` holds what its buttons do: pair, keep, video, move.

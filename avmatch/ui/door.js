@@ -1,6 +1,6 @@
 // Asks for the token of a service that has one. It is shown once; then the browser has a cookie, which no script can read.
 import { find } from "./dom.js";
-import { UNREACHABLE } from "./words.js";
+import { sentence, UNREACHABLE } from "./words.js";
 
 const door = find("door"), field = find("token"), message = find("door-message");
 let opening = null;
@@ -19,7 +19,8 @@ export function askForToken() {
 async function show(token) {
   const response = await fetch("session", { method: "POST", headers: { Authorization: `Bearer ${token}` } }).catch(() => null);
   if (response?.ok) return door.close("open");
-  message.textContent = response?.status === 401 ? "This is not the right token." : UNREACHABLE;
+  const problem = await response?.json().catch(() => null);
+  message.textContent = response?.status === 401 ? "This is not the right token." : problem?.detail ? sentence(problem.detail) : UNREACHABLE;
   field.select();
 }
 

@@ -1,10 +1,10 @@
 // Results as a table and as data.
 import { saveFile } from "./dom.js";
 
-const NAMES = ["rank", "audio_id", "track_id", "title", "artist", "score", "good", "start", "loop", "duration", "tempo", "voice", "tags", "licence", "attribution", "link", "reason"];
+const NAMES = ["clip", "rank", "audio_id", "track_id", "title", "artist", "score", "good", "start", "loop", "duration", "tempo", "voice", "tags", "licence", "attribution", "link", "reason"];
 
-function rowOf({ answer, place, start, loop, duration }) {
-  const known = { ...answer, rank: place + 1, start, loop, duration: answer.duration ?? duration };
+function rowOf({ answer, clip, place, start, loop, duration }) {
+  const known = { ...answer, clip, rank: place + 1, start, loop, duration: answer.duration ?? duration };
   return Object.fromEntries(NAMES.map(name => [name, known[name] ?? null]));
 }
 
@@ -17,10 +17,10 @@ function cell(value) {
 }
 
 export const csvOf = choices => [NAMES.join(","), ...choices.map(choice => Object.values(rowOf(choice)).map(cell).join(","))].join("\r\n") + "\r\n";
-export const jsonOf = (choices, clip) => JSON.stringify({ clip, sounds: choices.map(rowOf) }, null, 2);
+export const jsonOf = choices => JSON.stringify({ sounds: choices.map(rowOf) }, null, 2);
 
-export function save(choices, clip, kind) {
-  const name = `avmatch-${clip.replace(/\.[^.]*$/, "")}.${kind}`;
+export function save(choices, about, kind) {
+  const name = `avmatch-${about.replace(/\.[^.]*$/, "")}.${kind}`;
   if (kind === "csv") saveFile(new Blob(["\ufeff", csvOf(choices)], { type: "text/csv" }), name);   // the mark tells spreadsheets that it is UTF-8
-  else saveFile(new Blob([jsonOf(choices, clip)], { type: "application/json" }), name);
+  else saveFile(new Blob([jsonOf(choices)], { type: "application/json" }), name);
 }
