@@ -208,22 +208,22 @@ class Engine:
         track_of = self.recordings if taste.diverse else None
         found = search_sounds(self.matcher, self.sounds, clip, top_k=wanted, track_of=track_of, exclude=exclude, allowed=allowed)
         found = taste.order(found, self.tracks)[:top_k]
-        spoken_for = find_evidence(self, clip, [f.audio_id for f in found], exclude=exclude)
-        return [Recommendation(**asdict(self.tracks[f.audio_id]), score=f.score, parts=f.parts, moment=self.moment(clip, f.audio_id),
+        return [Recommendation(**asdict(self.tracks[f.audio_id]), score=f.score, parts=f.parts, moment=_moment(self, clip, f.audio_id),
                                good=is_good(f.score, self.matcher.threshold), evidence=similar,
                                reason=explain(classes, self.sounds.names_of(f.audio_id), self.matcher.background))
-                for f, similar in zip(found, spoken_for)]
-
-    def moment(self, clip: Described, audio_id: str) -> Moment | None:
-        "Where in a sound a described clip fits best; None where one of the two was not measured second by second."
-        seen, heard, track = clip.envelopes[0], self.sounds.envelopes_of(audio_id), self.tracks[audio_id]
-        return None if seen is None or heard is None else locate_moment(seen, heard, track_duration=track.duration, tempo=track.tempo)
+                for f, similar in zip(found, find_evidence(self, clip, [f.audio_id for f in found], exclude=exclude))]
 
 # %% ../nbs/07_recommend.ipynb #a457aaef
 def _seen_classes(rows: np.ndarray, meta: dict[str, Any] | None) -> np.ndarray | None:
     "The probabilities of what is seen, shape (n_seconds, n_names); None where the encoders give none."
     columns = meta and columns_of(meta, "efficientnet_lite0", "classes")
     return rows[:, columns] if columns else None
+
+# %% ../nbs/07_recommend.ipynb #4f08eed3
+def _moment(engine: "Engine", clip: Described, audio_id: str) -> Moment | None:
+    "Where in a sound a described clip fits best; None where one of the two was not measured second by second."
+    seen, heard, track = clip.envelopes[0], engine.sounds.envelopes_of(audio_id), engine.tracks[audio_id]
+    return None if seen is None or heard is None else locate_moment(seen, heard, track_duration=track.duration, tempo=track.tempo)
 
 # %% ../nbs/07_recommend.ipynb #24944630
 def find_evidence(

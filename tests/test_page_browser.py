@@ -194,7 +194,8 @@ def test_results_come_as_a_table_and_as_data(opened, sounds, film):
     assert name == "avmatch-my clip.csv" and [row["audio_id"] for row in rows] == ["rain", "stürm/1 ?", "surf"]
     assert rows[0]["title"] == '\'=HYPERLINK("x"), a trick' and (rows[0]["start"], rows[1]["loop"], rows[2]["licence"]) == ("5", "0.5; 2.5", CC_BY)
     data = json.loads(saved(page, page.locator("#save-json"))[1])
-    assert data["sounds"][0]["clip"] == rows[0]["clip"] == "my clip.mp4" and data["sounds"][0]["tags"] == ["calm", "ambient"] and data["sounds"][1]["loop"] == [0.5, 2.5]
+    assert data["sounds"][0]["clip"] == rows[0]["clip"] == "my clip.mp4"
+    assert data["sounds"][0]["tags"] == ["calm", "ambient"] and data["sounds"][1]["loop"] == [0.5, 2.5]
 
 
 def test_what_is_kept_stays_when_another_clip_comes(answered, film):

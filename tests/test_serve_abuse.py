@@ -220,7 +220,8 @@ def test_a_token_a_limit_and_other_sites(engine, clip, uploads, monkeypatch):
         assert client.post("/session", headers={"Authorization": "Bearer guessed"}).status_code == 401
         client.headers["Authorization"] = "Bearer 0123456789abcdef"
         other = client.post("/recommend", files={"file": clip}, headers={"Sec-Fetch-Site": "cross-site", "Origin": "https://b.example"})
-        neighbour = client.post("/recommend", files={"file": clip}, headers={"Origin": "http://127.0.0.1:9"})   # without https, that is all a browser says
+        # without https, that is all a browser says
+        neighbour = client.post("/recommend", files={"file": clip}, headers={"Origin": "http://127.0.0.1:9"})
         statuses = [client.post("/recommend", files={"file": clip}, headers={"Origin": origin}).status_code for origin in (friend["Origin"], url)]
         limited = client.post("/recommend", files={"file": clip})
         assert (other.status_code, neighbour.status_code, statuses, limited.status_code) == (403, 403, [200, 200], 429)
