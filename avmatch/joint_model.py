@@ -57,6 +57,7 @@ def _harden(wrong: torch.Tensor, strength: float) -> torch.Tensor:
 def _surprise(
     right: torch.Tensor,      # logit of each clip with its track, shape (n,)
     wrong: torch.Tensor,      # logits of the wrong answers, ABSENT where there is none, shape (r, c)
+    log_sums: torch.Tensor | None,   # of each row of wrong, shape (r,); None: to be found out
     rows: torch.Tensor,       # the row that each clip stands in, shape (n,)
     *,
     hard_negatives: float,    # strength
@@ -64,12 +65,19 @@ def _surprise(
 ) -> torch.Tensor:            # nats, shape (n,)
     "How surprised we are by each clip's right answer, among the wrong ones of its row."
     if hard_negatives: wrong = _harden(wrong, hard_negatives)
-    others = torch.logsumexp(wrong, dim=1)[rows]
-    surprise = F.softplus(others - right)
+    others = torch.logsumexp(wrong, dim=1) if log_sums is None else log_sums
+    surprise = F.softplus(others[rows] - right)
     if not label_smoothing: return surprise
-    there = wrong > ABSENT / 2
+    there = (wrong > ABSENT / 2).float()   # summed much faster than truth values
     mean = (right + (wrong * there).sum(dim=1)[rows]) / (1 + there.sum(dim=1)[rows])
-    return (1 - label_smoothing) * surprise + label_smoothing * (torch.logaddexp(right, others) - mean)
+    return surprise + label_smoothing * (right - mean)
+
+# %% ../nbs/04_joint_model.ipynb #247e8141
+def _log_sums(wrong: torch.Tensor, scale: float) -> tuple[torch.Tensor, torch.Tensor]:
+    "Log of the sum of exponentials over each row and over each column of wrong answers, logits from -scale to scale or ABSENT."
+    if scale > 30: return torch.logsumexp(wrong, dim=1), torch.logsumexp(wrong, dim=0)
+    powers = (wrong - scale).exp_()
+    return tuple(powers.sum(dim).clamp(min=1e-37).log() + scale for dim in (1, 0))   # of nothing: less than any that is there
 
 # %% ../nbs/04_joint_model.ipynb #52492064
 def contrastive_loss(
@@ -88,13 +96,14 @@ def contrastive_loss(
     options = {"hard_negatives": hard_negatives, "label_smoothing": label_smoothing}
     with torch.autocast(v.device.type, enabled=False):
         logits = logit_scale * F.normalize(v.float(), dim=1) @ F.normalize(a_unique.float(), dim=1).T          # (n, u)
-        rows, columns = (torch.arange(n, device=v.device) for n in logits.shape)
-        is_own = pos[:, None] == columns
-        right, wrong = logits[rows, pos], logits.masked_fill(is_own, ABSENT)
-        to_audio = (right, wrong) if log_q is None else (right - log_q[pos], wrong - log_q)
-        v_to_a, a_to_v = _surprise(*to_audio, rows, **options), _surprise(right, wrong.T, pos, **options)      # (n,) each
+        rows = torch.arange(len(logits), device=v.device)
+        right, wrong = logits[rows, pos], logits.scatter(1, pos[:, None], ABSENT)
+        by_row, by_column = (None, None) if hard_negatives else _log_sums(wrong, torch.as_tensor(logit_scale).item())
+        to_audio = (right, wrong, by_row) if log_q is None else (right - log_q[pos], wrong - log_q, None)
+        v_to_a = _surprise(*to_audio, rows, **options)                                                        # (n,)
+        a_to_v = _surprise(right, wrong.T, by_column, pos, **options)                                         # (n,)
         weights = torch.ones_like(v_to_a) if weights is None else weights.float()
-        shared = weights / is_own.sum(dim=0)[pos]                                                             # a track's clips share its row
+        shared = weights / torch.bincount(pos)[pos]                                                           # a track's clips share its row
         return ((weights * v_to_a).sum() / weights.sum() + (shared * a_to_v).sum() / shared.sum()) / 2
 
 # %% ../nbs/04_joint_model.ipynb #20b35ed9

@@ -28,7 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from avmatch.joint_model import JointModel
+from avmatch.joint_model import JointModel, contrastive_loss
 from avmatch.pairs import Pairs, mean_reciprocal_rank
 from avmatch.training_loop import LoopSettings, embed_pairs, fit_two_tower
 
@@ -84,11 +84,10 @@ def report_loop(model: JointModel, batches: Batches, optimizer: torch.optim.Opti
 
 
 def ready_loop(model: JointModel, batches: Batches, optimizer: torch.optim.Optimizer) -> None:
-    "What cannot be left out: both directions of the loss, the gradient and the step."
+    "What cannot be left out: the model, our loss, the gradient and the step."
     for video, audio, _ in batches:
-        v, a = (F.normalize(x, dim=1) for x in model(video, audio))
-        logits, own = v @ a.T / 0.07, torch.arange(len(v))
-        ((F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2).backward()
+        v, a = model(video, audio)
+        contrastive_loss(v, a, torch.arange(len(v)), logit_scale=1 / 0.07).backward()
         optimizer.step()
         optimizer.zero_grad()
 
