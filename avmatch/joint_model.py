@@ -95,9 +95,10 @@ def contrastive_loss(
     _check_batch(v, a_unique, pos, weights)
     options = {"hard_negatives": hard_negatives, "label_smoothing": label_smoothing}
     with torch.autocast(v.device.type, enabled=False):
-        logits = logit_scale * F.normalize(v.float(), dim=1) @ F.normalize(a_unique.float(), dim=1).T          # (n, u)
-        rows = torch.arange(len(logits), device=v.device)
-        right, wrong = logits[rows, pos], logits.scatter(1, pos[:, None], ABSENT)
+        v, a_unique = logit_scale * F.normalize(v.float(), dim=1), F.normalize(a_unique.float(), dim=1)
+        rows = torch.arange(len(v), device=v.device)
+        right, wrong = (v * a_unique[pos]).sum(dim=1), v @ a_unique.T                                         # (n,), (n, u)
+        wrong.detach().scatter_(1, pos[:, None], ABSENT)                                                      # where the gradient is zero, too
         by_row, by_column = (None, None) if hard_negatives else _log_sums(wrong, torch.as_tensor(logit_scale).item())
         to_audio = (right, wrong, by_row) if log_q is None else (right - log_q[pos], wrong - log_q, None)
         v_to_a = _surprise(*to_audio, rows, **options)                                                        # (n,)
