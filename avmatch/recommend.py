@@ -21,6 +21,7 @@ import numpy as np
 
 from .answers import ALIKE, Similar, evidence, is_good, sound_likeness, with_popularity
 from .catalogue import describe_music, load_music
+from .checkpoint import load_model
 from .config import ArtifactError, Config, ConfigError
 from .matcher import Described, Matcher, heard_names
 from .moments import Moment, locate_moment
@@ -253,7 +254,6 @@ def load_engine(
     workspace: Workspace,    # where the stages leave their work
 ) -> Engine:                 # ready to answer
     "Load matcher, index and encoders, each once."
-    from avmatch.train import load_model
     from avmatch.video_features import embed_video, get_video_encoders
     model = load_model(workspace)
     checkpoint = fingerprint(workspace.checkpoint, command="avmatch run --only train")
@@ -336,7 +336,6 @@ def run_recommend(
     workspace: Workspace,    # where the stages leave their work
 ) -> dict[str, Any]:         # counts: soundtracks, tracks, music
     "Build the index of all soundtracks and of the user's own music."
-    from avmatch.train import load_model
     lost = skipped_ids(workspace.audio_features)
     tracks = list_soundtracks(entry for entry in load_manifest(workspace) if entry["video_id"] not in lost)
     if not tracks: raise ArtifactError(f"{workspace.manifest} has no clip with a sound; skipped.json beside it says why")

@@ -33,13 +33,13 @@ import table
 import torch
 import torch.nn.functional as F
 
+from avmatch.checkpoint import load_model
 from avmatch.joint_model import JointModel
 from avmatch.media import read_frames
 from avmatch.motion import read_small
 from avmatch.recommend import Engine
 from avmatch.samples import plan_samples, render_sample
 from avmatch.search import search_sounds
-from avmatch.train import load_model
 from avmatch.video_encoders import to_batch
 from avmatch.video_features import encode_clip, get_video_encoders
 from avmatch.workspace import Workspace, demo_workspace

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from avmatch.audio_features import load_audio_sequences, run_audio_features
+from avmatch.checkpoint import load_model
 from avmatch.config import ArtifactError, load_config
 from avmatch.ingest import run_ingest
 from avmatch.matcher import N_WORDS, Bank, Described, Matcher
@@ -11,7 +12,7 @@ from avmatch.nearest import unit_vectors
 from avmatch.process import run_process
 from avmatch.recommend import Engine, load_index, run_recommend
 from avmatch.search import Sounds, search_sounds
-from avmatch.train import load_model, run_train
+from avmatch.train import run_train
 from avmatch.vector_index import read_version
 from avmatch.video_features import run_video_features
 from avmatch.workspace import DEMO_CHANGES, Workspace, load_manifest
