@@ -67,7 +67,8 @@ def check_without_torch(workspace: Workspace) -> None:
     video = workspace.resolve(load_manifest(workspace)[0]["video_path"])
     code = ("import sys; from avmatch.recommend import recommend_audio; found = recommend_audio(sys.argv[1], workspace=sys.argv[2]); "
             "print(*(r.audio_id for r in found)); print('torch' in sys.modules)")
-    told = subprocess.run([sys.executable, "-c", code, str(video), str(workspace.root)], capture_output=True, text=True, check=True).stdout.splitlines()
+    words = [sys.executable, "-c", code, str(video), str(workspace.root)]
+    told = subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
     assert told == [" ".join(a.audio_id for a in Engine.load(workspace).recommend(video)), "False"]
 
 
