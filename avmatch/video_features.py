@@ -10,6 +10,7 @@ __all__ = ['VIDEO_ENCODERS', 'register_video_encoder', 'get_video_encoders', 'jo
 import io
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -47,9 +48,9 @@ register_video_encoder("motion", _later("motion", "motion"))
 
 # %% ../nbs/03_video_features.ipynb #791aa2c6
 @lru_cache(maxsize=4)
-def _opened(name: str, weights: str, batch_size: int) -> VideoEncoder:
+def _opened(config: VideoFeaturesConfig) -> VideoEncoder:
     "One encoder, the same object for the same settings."
-    return VIDEO_ENCODERS[name](VideoFeaturesConfig(encoder=name, weights=weights, batch_size=batch_size))
+    return VIDEO_ENCODERS[config.encoder](config)
 
 # %% ../nbs/03_video_features.ipynb #1e9c1160
 def get_video_encoders(
@@ -60,7 +61,7 @@ def get_video_encoders(
     for name in names:
         if name not in VIDEO_ENCODERS: raise ConfigError(f"unknown video encoder {name!r}; known: {', '.join(VIDEO_ENCODERS)}")
         if names.count(name) > 1: raise ConfigError(f"video_features.encoder = {config.encoder!r} names {name} twice; once is enough")
-    return [_opened(name, config.weights, config.batch_size) for name in names]
+    return [_opened(replace(config, encoder=name, per_second=True)) for name in names]
 
 # %% ../nbs/03_video_features.ipynb #b1f37fff
 def _encoded(encoder: VideoEncoder, images: Sequence[np.ndarray], times: np.ndarray, path: Path) -> Timed:
