@@ -76,7 +76,7 @@ class PictureEncoder:
         self.name, self.version, self.groups, self.look, self.batch_size = name, version, groups, look, config.batch_size
         self.licence, self.source, self.cost = about
         self.settings = {"resize": 256, "side": 224, "bf16": config.bf16} | {k: v for k, v in look.items() if k in ("resize", "side")}
-        example = np.zeros((1, 3, self.settings["side"], self.settings["side"]), np.float32)
+        example = np.random.default_rng(0).standard_normal((1, 3, self.settings["side"], self.settings["side"]), np.float32)
         self.run = compile_network(build, example, name=name, version=version, outputs=list(groups), bf16=config.bf16)
 
     def encode(self, images: Sequence[np.ndarray], times: np.ndarray) -> Timed:

@@ -9,6 +9,7 @@ import os
 import platform
 from collections.abc import Sequence
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 
@@ -17,7 +18,7 @@ def machine() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     names = [line.partition(": ")[2] for line in lines if line.startswith("model name")] or [platform.processor() or platform.machine()]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    packages = ", ".join(f"{name} {version(name)}" for name in ("numpy", "torch", "onnxruntime"))
+    packages = ", ".join(f"{name} {version(name)}" for name in ("numpy", "torch", "onnxruntime", "openvino") if find_spec(name))
     return f"{names[0]}, {cores} cores; Python {platform.python_version()}, {packages}"
 
 

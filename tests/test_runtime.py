@@ -1,4 +1,7 @@
 """Compiled networks where the cache cannot be written, and on an accelerator."""
+import subprocess
+import sys
+from importlib.util import find_spec
 from itertools import islice
 
 import numpy as np
@@ -63,3 +66,20 @@ def test_on_an_accelerator_a_network_sees_what_it_sees_on_a_processor(monkeypatc
     cosines = products / np.linalg.norm(there[:, :1280], axis=1) / np.linalg.norm(here[:, :1280], axis=1)
     assert cosines.min() > 0.999
     np.testing.assert_allclose(there[:, 1280:], here[:, 1280:], atol=0.05)   # shares of classes
+
+
+@pytest.mark.skipif(not find_spec("openvino"), reason="needs OpenVINO, which is installed on x86-64 alone")
+def test_threads_that_begin_together_all_get_an_answer(on_processor):
+    "Each in a process of its own, as only the first calls of a process can wait for each other."
+    code = """
+import numpy as np, torch
+from concurrent.futures import ThreadPoolExecutor
+from avmatch.runtime import export_graph, open_graph
+x = np.ones((6, 3, 8, 8), np.float32)
+graph = export_graph(torch.nn.Conv2d(3, 2, 3), x, outputs=["features"])
+with ThreadPoolExecutor(4) as pool:
+    calls = list(pool.map(lambda i: open_graph(graph, threads=3, bf16=True), range(4)))
+    print({call(x)[0].tobytes() for call in pool.map(lambda i: calls[i % 4], range(8))} == {calls[0](x)[0].tobytes()})
+"""
+    done = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60) for _ in range(2)]
+    assert [d.stdout.strip() for d in done] == ["True", "True"], done[0].stderr
