@@ -251,7 +251,7 @@ def score_held_out(
     thorough: bool = True,          # check the split, train the report's recipe, and compute the probes; not needed to look at answers
 ) -> dict[str, HeldOut]:            # cold, and warm where the split has such queries
     "What each matcher thinks of the held-out clips of a workspace."
-    from avmatch.train import load_model
+    from avmatch.checkpoint import load_model
     parts, matcher = _load_parts(workspace, check=thorough), load_model(workspace).matcher
     train, recipe = parts["train"], fit_recipe(workspace, parts["train"], parts["val"]) if thorough else None
     asked = {"cold": (parts["test"], parts["test"])} | ({"warm": (parts["warm"], train)} if "warm" in parts else {})
@@ -320,7 +320,7 @@ def run_evaluate(
     workspace: Workspace,         # where the stages leave their work
 ) -> dict[str, Any]:              # counts of the stage
     "Measure the model on the held-out clips."
-    from avmatch.train import load_model
+    from avmatch.checkpoint import load_model
     trained, seed, test = load_model(workspace), config.evaluate.seed, _load_parts(workspace, check=False)["test"]
     digest = hashlib.sha256(workspace.checkpoint.read_bytes()).hexdigest()
     about = {"preset": trained.config.preset, "rung": trained.rung, "checkpoint_sha256": digest}

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from .answers import Threshold
-from .cca import CcaModel
 from .config import ArtifactError
 from .rhythm import envelopes_of, rhythm_scores
 from .sequences import columns_of
@@ -74,14 +73,14 @@ class Space:
     rung: str            # cca, linear, mlp, transformer or seed
     video: View          # of clips
     audio: View          # of sounds
-    model: Any           # embed_video(x) and embed_audio(x); a CcaModel or a torch module
+    model: Any           # embed_video(x) and embed_audio(x); of arrays, or a torch module
 
     def embed(self, side: str, sequences: Sequence[np.ndarray], meta: dict[str, Any]) -> np.ndarray:
         "Sequences of one side to points of length one, shape (n, embed_dim), float32."
         view = getattr(self, side)
         if getattr(self.model, "reads_rows", False): return _embed_rows(self.model, side, view, sequences, meta)
         x = view.vectors(sequences, meta)
-        if isinstance(self.model, CcaModel): return getattr(self.model, f"embed_{side}")(x)
+        if not hasattr(self.model, "state_dict"): return getattr(self.model, f"embed_{side}")(x)
         import torch
         with torch.inference_mode(): return getattr(self.model.eval(), f"embed_{side}")(torch.from_numpy(x)).float().numpy()
 

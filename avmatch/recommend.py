@@ -20,11 +20,10 @@ from typing import Any
 import numpy as np
 
 from .answers import ALIKE, Similar, evidence, is_good, sound_likeness, with_popularity
-from .catalogue import describe_music, load_music
+from .checkpoint import load_model
 from .config import ArtifactError, Config, ConfigError
 from .matcher import Described, Matcher, heard_names
 from .moments import Moment, locate_moment
-from .music import describe_sound
 from .search import Sounds, explain, restore_sounds, search_sounds, sounds_arrays
 from .sequences import columns_of, skipped_ids
 from .track_store import Filters, TrackStore
@@ -253,7 +252,6 @@ def load_engine(
     workspace: Workspace,    # where the stages leave their work
 ) -> Engine:                 # ready to answer
     "Load matcher, index and encoders, each once."
-    from avmatch.train import load_model
     from avmatch.video_features import embed_video, get_video_encoders
     model = load_model(workspace)
     checkpoint = fingerprint(workspace.checkpoint, command="avmatch run --only train")
@@ -324,6 +322,8 @@ def describe_library(
 def _load_rows(workspace: Workspace, tracks: dict[str, Soundtrack], ids: Sequence[str], meta: dict[str, Any]) -> list[np.ndarray]:
     "The features of some sounds; what is heard in those of videos is noted in their tracks."
     from avmatch.audio_features import load_audio_sequences
+    from avmatch.catalogue import load_music
+    from avmatch.music import describe_sound
     loaders = {"video": lambda i: load_audio_sequences(workspace, [i])[0], "music": lambda i: load_music(workspace, [i], meta)[0]}
     found = {i: loaders[tracks[i].source](i) for i in ids}
     for i, rows in found.items():
@@ -336,7 +336,7 @@ def run_recommend(
     workspace: Workspace,    # where the stages leave their work
 ) -> dict[str, Any]:         # counts: soundtracks, tracks, music
     "Build the index of all soundtracks and of the user's own music."
-    from avmatch.train import load_model
+    from avmatch.catalogue import describe_music
     lost = skipped_ids(workspace.audio_features)
     tracks = list_soundtracks(entry for entry in load_manifest(workspace) if entry["video_id"] not in lost)
     if not tracks: raise ArtifactError(f"{workspace.manifest} has no clip with a sound; skipped.json beside it says why")

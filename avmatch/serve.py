@@ -55,7 +55,7 @@ def _make_service(config: Config, workspace: Workspace | str | Path, engine: Eng
     "Load what is not given."
     seen_with, workspace = config, workspace if isinstance(workspace, Workspace) else Workspace(workspace)
     if engine is None:
-        from avmatch.train import load_model
+        from avmatch.checkpoint import load_model
         engine, seen_with = replace(Engine.load(workspace), encode=lambda features: features), load_model(workspace).config
     metrics = Metrics()
     queries = Queries(ClipEncoder(seen_with, config.serve), config.serve, metrics=metrics)

@@ -9,6 +9,7 @@ __all__ = ['VIDEO_ENCODERS', 'register_video_encoder', 'get_video_encoders', 'jo
 # %% ../nbs/03_video_features.ipynb #10c2f582
 import io
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +21,7 @@ import numpy as np
 from .config import ArtifactError, Config, ConfigError, MediaError, VideoFeaturesConfig
 from .containers import Limits
 from .media import Sampling, read_pictures
+from .runtime import count_cores
 from .sequences import Timed, check_rows, count_seconds, encode_clips, features_meta, load_meta, pool_rows, to_seconds
 from .video_encoders import VideoEncoder
 from .workspace import Workspace, load_manifest, save_counts, write_atomic
@@ -132,10 +134,15 @@ def embed_video(
     "The features of a video file."
     encoders, process = get_video_encoders(config.video_features), config.process
     usual, own = Sampling(process.fps, process.max_frames), [e for e in encoders if hasattr(e, "sampling")]
-    wanted = [usual] * any(e.reads == "frames" for e in encoders) + [e.sampling for e in own]
-    seen = look_once(path, dict.fromkeys(wanted, lambda image: image))
-    images, ready = [image for _, image in seen.get(usual, ())], {e.name: e.encode_pictures(seen[e.sampling], Path(path).name) for e in own}
-    return encode_clip(encoders, images, fps=process.fps, path=path, per_second=config.video_features.per_second, ready=ready)
+    singly = [e for e in encoders if hasattr(e, "look")]   # networks, for which a picture is a picture
+    with ThreadPoolExecutor(max(1, count_cores() - 1), thread_name_prefix="look") as pool:   # one core decodes
+        keep = lambda image: (image, [pool.submit(e.encode, [image], np.zeros(1)) for e in singly])
+        wishes = {usual: keep} if any(e.reads == "frames" for e in encoders) else {}
+        seen = look_once(path, wishes | dict.fromkeys([e.sampling for e in own], lambda image: image))
+        ready, shown = {e.name: e.encode_pictures(seen[e.sampling], Path(path).name) for e in own}, [kept for _, kept in seen.get(usual, ())]
+        for i, e in enumerate(singly):
+            ready[e.name] = Timed(np.concatenate([looks[i].result().values for _, looks in shown]), np.arange(len(shown)) / process.fps)
+    return encode_clip(encoders, [image for image, _ in shown], fps=process.fps, path=path, per_second=config.video_features.per_second, ready=ready)
 
 # %% ../nbs/03_video_features.ipynb #de0db041
 _COMMAND = "avmatch run --only video_features --force"

@@ -2,13 +2,13 @@
 
     python benchmarks/recommend.py [--workspace DIR] [--clip FILE] [--rounds N] [--json]
 
-Warm: an `Engine` that has answered before. Its bound is the sum of what has to be done, each measured alone: decoding all pictures of
-the clip and throwing them away, its encoders on pictures that lie ready (the network on batches, and the measured motion), and the
-search with a description that lies ready. The recipe is the report's handler: the upload is written to the disk, frames are taken out
-as JPEG files, the same network sees one after the other, and each track is compared with the clip by a pass through the joint model.
-They take turns; the medians count. Cold: `avmatch recommend` as a command, until it has ended. Its bound is a process that imports
-what is needed for it (NumPy, PyAV, OpenCV, ONNX Runtime, faiss) and ends, plus a warm answer. The service: from the start of
-`avmatch serve` until /ready says yes, and then the same clip by HTTP.
+Warm: an `Engine` that has answered before. Its bound is the sum of what has to be done, each measured alone and on as many cores as it
+can use: decoding all pictures of the clip and throwing them away, its encoders on pictures that lie ready (the network on batches, and
+the measured motion), and the search with a description that lies ready. The answer can take less, as they overlap in it. The recipe is
+the report's handler: the upload is written to the disk, frames are taken out as JPEG files, the same network sees one after the other,
+and each track is compared with the clip by a pass through the joint model. They take turns; the medians count. Cold: `avmatch recommend`
+as a command, until it has ended. Its bound is a process that imports what is needed for it (NumPy, PyAV, OpenCV, ONNX Runtime, faiss) and
+ends, plus a warm answer. The service: from the start of `avmatch serve` until /ready says yes, and then the same clip by HTTP.
 
 All ways must give the same answer, and it must be that of a plain path: each encoder reads the clip for itself, every sound is compared.
 """
@@ -33,13 +33,13 @@ import table
 import torch
 import torch.nn.functional as F
 
+from avmatch.checkpoint import load_model
 from avmatch.joint_model import JointModel
 from avmatch.media import read_frames
 from avmatch.motion import read_small
 from avmatch.recommend import Engine
 from avmatch.samples import plan_samples, render_sample
 from avmatch.search import search_sounds
-from avmatch.train import load_model
 from avmatch.video_encoders import to_batch
 from avmatch.video_features import encode_clip, get_video_encoders
 from avmatch.workspace import Workspace, demo_workspace

@@ -1,8 +1,13 @@
 """Recommendations with every kind of matcher: what the report's recipe, words alone and a learned space answer from a real index."""
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
 from avmatch.audio_features import load_audio_sequences, run_audio_features
+from avmatch.checkpoint import load_model
 from avmatch.config import ArtifactError, load_config
 from avmatch.ingest import run_ingest
 from avmatch.matcher import N_WORDS, Bank, Described, Matcher
@@ -10,8 +15,9 @@ from avmatch.media import write_video
 from avmatch.nearest import unit_vectors
 from avmatch.process import run_process
 from avmatch.recommend import Engine, load_index, run_recommend
+from avmatch.runtime import _DRIVERS
 from avmatch.search import Sounds, search_sounds
-from avmatch.train import load_model, run_train
+from avmatch.train import run_train
 from avmatch.vector_index import read_version
 from avmatch.video_features import run_video_features
 from avmatch.workspace import DEMO_CHANGES, Workspace, load_manifest
@@ -54,6 +60,23 @@ def test_the_reports_recipe_answers_with_plain_cosines(seed_run):
     answers = check_answers(workspace)
     assert all(a.parts == {"joint": a.parts["joint"], "words": 0.0, "rhythm": 0.0, "hub": 0.0} for a in answers)
     assert [a.reason for a in answers] == [""] * 4, "one mean of the pictures has no names, and MFCC neither"
+
+
+def check_without_torch(workspace: Workspace) -> None:
+    "A process of its own gives the same answers, and never imports PyTorch."
+    video = workspace.resolve(load_manifest(workspace)[0]["video_path"])
+    code = ("import sys; from avmatch.recommend import recommend_audio; found = recommend_audio(sys.argv[1], workspace=sys.argv[2]); "
+            "print(*(r.audio_id for r in found)); print('torch' in sys.modules)")
+    words = [sys.executable, "-c", code, str(video), str(workspace.root)]
+    told = subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert told == [" ".join(a.audio_id for a in Engine.load(workspace).recommend(video)), "False"]
+
+
+@pytest.mark.skipif(sys.platform != "linux" or any(map(os.path.exists, _DRIVERS)), reason="PyTorch is asked for the accelerator")
+@pytest.mark.parametrize("made", ["seed_run", "demo"])
+def test_a_cold_answer_needs_no_torch(made, request):
+    "For a network of the report's kind, and for words alone."
+    check_without_torch(request.getfixturevalue(made)[1])
 
 
 def test_a_damaged_file_is_refused_and_built_again(seed_run):

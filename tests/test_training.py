@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from avmatch.audio_features import run_audio_features
+from avmatch.checkpoint import load_model
 from avmatch.config import Config, TrainConfig, load_config, override
 from avmatch.ingest import run_ingest
 from avmatch.process import run_process
 from avmatch.splits import split_clips
-from avmatch.train import load_model, run_train
+from avmatch.train import run_train
 from avmatch.video_features import run_video_features
 from avmatch.workspace import Workspace, demo_workspace, load_json, load_manifest, save_json
 
