@@ -60,6 +60,13 @@ def run_torch(
         return tuple(t.float().cpu().numpy() for t in (found if isinstance(found, tuple | list) else (found,)))
     return call
 
+# %% ../nbs/runtime.ipynb #0a7166cf
+@cache
+def _features() -> str:
+    "What Linux says of the processor."
+    try: return Path("/proc/cpuinfo").read_text(encoding="utf-8").replace("\n", " ")
+    except OSError: return ""
+
 # %% ../nbs/runtime.ipynb #15a19d7e
 def has_bf16(
     device: str,   # as torch names it: cuda, mps; cpu for this machine's processor
@@ -69,12 +76,6 @@ def has_bf16(
     if not device.startswith("cuda"): return False
     import torch
     return torch.cuda.is_bf16_supported(including_emulation=False)
-
-@cache
-def _features() -> str:
-    "What Linux says of the processor."
-    try: return Path("/proc/cpuinfo").read_text(encoding="utf-8").replace("\n", " ")
-    except OSError: return ""
 
 # %% ../nbs/runtime.ipynb #411f69dd
 _DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dri", "/dev/dxg", "/dev/accel")   # of NVIDIA, AMD, Intel, of any under Windows, of others
@@ -129,17 +130,23 @@ def _onnxruntime(graph: bytes) -> Callable[[np.ndarray], list[np.ndarray]]:
     return lambda part: session.run(None, {name: np.ascontiguousarray(part)})
 
 # %% ../nbs/runtime.ipynb #f9da776c
-_first = threading.Lock()   # held by who computes for the first time
-
-def _openvino(graph: bytes, threads: int) -> Callable[[np.ndarray], list[np.ndarray]]:
-    "A graph for one row at a time, in bfloat16, ready to be run by several threads."
+def _compiled(graph: bytes, threads: int) -> Any:
+    "A graph for one row at a time, in bfloat16, as OpenVINO compiles it."
     import openvino
-    core, places = openvino.Core(), SimpleQueue()
+    core = openvino.Core()
     network = core.read_model(graph)
     shape = network.input(0).partial_shape
     shape[0] = 1
     network.reshape(shape)
-    compiled = core.compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": "bf16", "NUM_STREAMS": threads, "INFERENCE_NUM_THREADS": threads})
+    return core.compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": "bf16", "NUM_STREAMS": threads, "INFERENCE_NUM_THREADS": threads,
+                                               "ENABLE_CPU_PINNING": False})   # a thread bound to a core waits for who else is there
+
+# %% ../nbs/runtime.ipynb #cd177c12
+_first = threading.Lock()   # held by who computes for the first time
+
+def _openvino(graph: bytes, threads: int) -> Callable[[np.ndarray], list[np.ndarray]]:
+    "A graph for one row at a time, ready to be run by several threads."
+    compiled, places = _compiled(graph, threads), SimpleQueue()
     def compute(place: Any, row: np.ndarray | float) -> list[np.ndarray]:
         place.get_input_tensor().data[:] = row
         place.infer()
