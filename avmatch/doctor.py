@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PROBES', 'COLOUR', 'TONE', 'LIMIT', 'YT_DLP', 'PACKAGES', 'BROWSERS', 'Finding', 'finding_line', 'check_package',
-           'check_program', 'check_codec', 'check_disk', 'check_memory', 'check_state', 'check_yt_dlp',
+           'check_program', 'check_codec', 'check_runtime', 'check_disk', 'check_memory', 'check_state', 'check_yt_dlp',
            'check_js_runtime', 'check_key', 'diagnose']
 
 # %% ../nbs/doctor.ipynb #9dfa77a3
@@ -129,6 +129,17 @@ def _audio_weights() -> Finding:
     detail = "; ".join(filter(None, [f"there: {', '.join(there)}" if there else "", f"not fetched: {', '.join(missing)}" if missing else ""]))
     return Finding("weights", not missing, detail, "avmatch weights get", "the best audio encoders")
 
+# %% ../nbs/doctor.ipynb #fe6c6c6c
+def check_runtime(
+    config: Config,   # its video_features.bf16
+) -> Finding:         # on what, by which library, with how many bits
+    "How this machine runs the networks that look at pictures."
+    from avmatch.runtime import accelerator, has_bf16
+    device = accelerator()
+    short = config.video_features.bf16 and has_bf16(device or "cpu")
+    library = "PyTorch" if device else "OpenVINO" if short else "ONNX Runtime"
+    return Finding("networks", True, f"on {device or 'the processor'}, by {library}, with {16 if short else 32} bits")
+
 # %% ../nbs/doctor.ipynb #a9d13d50
 def check_disk(
     name: str,               # what is kept there
@@ -242,7 +253,7 @@ def diagnose(
         Finding("python", sys.version_info >= (3, 11), sys.version.split()[0], "install Python 3.11 or later"),
         *map(check_package, PACKAGES),
         *map(check_codec, PROBES),
-        _video_weights(config), _audio_weights(), check_memory(config),
+        check_runtime(config), _video_weights(config), _audio_weights(), check_memory(config),
         check_disk("workspace", workspace.root), check_disk("temporary files", Path(tempfile.gettempdir()), least_gb=0.5),
         check_disk("cache", cache_folder(), least_gb=0.5), check_state(workspace),
         check_key(config, network=network),
