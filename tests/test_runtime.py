@@ -68,6 +68,15 @@ def test_on_an_accelerator_a_network_sees_what_it_sees_on_a_processor(monkeypatc
     np.testing.assert_allclose(there[:, 1280:], here[:, 1280:], atol=0.05)   # shares of classes
 
 
+def test_without_16_bits_the_network_runs_with_32(on_processor, monkeypatch, caplog):
+    def broken(graph, threads): raise RuntimeError("this processor is not supported")
+    monkeypatch.setattr(runtime, "has_bf16", lambda device: True)
+    monkeypatch.setattr(runtime, "_openvino", broken)
+    monkeypatch.setattr(runtime, "package_version", lambda name: "1")
+    np.testing.assert_allclose(compile_network(tiny, PICTURES[:1], **NETWORK, bf16=True)(PICTURES), run_torch(tiny())(PICTURES), atol=1e-5)
+    assert "by ONNX Runtime" in caplog.text and "not supported" in caplog.text and "PyTorch" not in caplog.text
+
+
 @pytest.mark.skipif(not find_spec("openvino"), reason="needs OpenVINO, which is installed on x86-64 alone")
 def test_threads_that_begin_together_all_get_an_answer(on_processor):
     "Each in a process of its own, as only the first calls of a process can wait for each other."
