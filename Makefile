@@ -1,7 +1,7 @@
 # One command for each job. Everything is installed into .venv; nothing outside the checkout is touched,
 # except that `make test` as root on Debian may install Chromium.
 PYTHON ?= python3
-# a pair that belongs together, first and by itself: a plain install brings a build for CUDA, several gigabytes
+# a pair that belongs together, installed first, so that pip does not replace one of them
 TORCH ?= torch==2.13.0 torchvision==0.28.0
 # where the pipeline leaves its work
 WORKSPACE ?= data

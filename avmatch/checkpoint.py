@@ -28,28 +28,31 @@ from .workspace import Workspace
 _DTYPES = {f"{name}Storage": np.dtype(f"<{code}") for name, code in
            {"Double": "f8", "Float": "f4", "Half": "f2", "Long": "i8", "Int": "i4", "Short": "i2", "Char": "i1", "Byte": "u1", "Bool": "?"}.items()}
 
-def _array(numbers: tuple[bytes, np.dtype], offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *_: Any) -> np.ndarray:
-    "A tensor as an array; offset and strides count numbers, as PyTorch does."
+def _array(numbers: tuple[bytes, np.dtype], offset: int, shape: tuple[int, ...], strides: tuple[int, ...],
+           requires_grad: bool, hooks: Any, metadata: Any = None) -> np.ndarray:
+    "A tensor as an array, read-only; offset and strides count numbers, as PyTorch does."
     content, dtype = numbers
+    if type(content) is not bytes or metadata: raise pickle.UnpicklingError("a tensor that is not plain numbers of the archive")
     return np.ndarray(shape, dtype, content, offset * dtype.itemsize, [step * dtype.itemsize for step in strides])
 
 # %% ../nbs/checkpoint.ipynb #b54ce993
-class _Reader(pickle.Unpickler):
+class _Reader(pickle._Unpickler):   # the one in Python: that in C makes as much room as the file asks for
     "Reads the pickle of an archive; it may hold plain data and tensors."
     def __init__(self, archive: zipfile.ZipFile):
-        self.archive = archive
+        self.archive, self.storages = archive, {}
         self.folder = next(name for name in archive.namelist() if name.endswith("/data.pkl")).removesuffix("/data.pkl")
         super().__init__(io.BytesIO(archive.read(f"{self.folder}/data.pkl")))
 
     def find_class(self, module: str, name: str) -> Any:
-        known = {"collections.OrderedDict": OrderedDict, "torch._utils._rebuild_tensor_v2": _array}
+        known = {"collections.OrderedDict": OrderedDict, "torch._utils._rebuild_tensor_v2": lambda *about: _array(*about)}
         known |= {f"torch.{storage}": dtype for storage, dtype in _DTYPES.items()}
         if (found := known.get(f"{module}.{name}")) is not None: return found
         raise pickle.UnpicklingError(f"it names {module}.{name}, which is no tensor")
 
     def persistent_load(self, about: tuple[Any, ...]) -> tuple[bytes, np.dtype]:
         _, dtype, name, *_ = about
-        return self.archive.read(f"{self.folder}/data/{name}"), dtype
+        if name not in self.storages: self.storages[name] = self.archive.read(f"{self.folder}/data/{name}")
+        return self.storages[name], dtype
 
 # %% ../nbs/checkpoint.ipynb #000528ef
 def read_tensors(
@@ -57,6 +60,7 @@ def read_tensors(
 ) -> Any:               # the same, with read-only arrays instead of the tensors
     "The content of a file of PyTorch, without PyTorch."
     with zipfile.ZipFile(path) as archive:
+        if any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()): raise ValueError("its numbers are compressed")
         reader = _Reader(archive)
         order = archive.read(f"{reader.folder}/byteorder")
         if order != b"little": raise ValueError(f"its numbers are {order.decode()}-endian")
@@ -143,6 +147,7 @@ def restore_model(
 ) -> Any:                               # embeds clips and sounds, as a Space wants it
     "The joint model of a checkpoint."
     if rung == "cca": return cca_from_arrays(dict(arrays))
+    if rung not in ("seed", "linear", "mlp", "transformer"): raise ValueError(f"there is no rung {rung!r}")
     return _transformer(arrays) if rung == "transformer" else plain_model(rung, arrays)
 
 # %% ../nbs/checkpoint.ipynb #7420f2b3
@@ -168,9 +173,11 @@ def load_model(
     try: checkpoint = read_tensors(path)
     except FileNotFoundError: raise ArtifactError(f"{path} is not there; `avmatch run` makes it") from None
     except Exception as e: raise ArtifactError(f"{path} cannot be opened as a checkpoint ({type(e).__name__}); `{command}` makes it again") from e
-    found = checkpoint.get("schema_version") if isinstance(checkpoint, dict) else None
+    found = checkpoint.get("schema_version") if type(checkpoint) is dict else None
     if found != SCHEMA: raise ArtifactError(f"{path} is a checkpoint of version {found}, this avmatch reads {SCHEMA}; `{command}` makes it again")
     missing = {"model_state", "config", "matcher"} - set(checkpoint)
     if missing: raise ArtifactError(f"{path} has no {min(missing)!r}; `{command}` makes it again")
     arrays, matcher = checkpoint.pop("model_state"), checkpoint.pop("matcher")
-    return TrainedModel(restore_matcher(matcher, matcher["space"] and restore_model(matcher["space"]["rung"], arrays)), checkpoint)
+    try: return TrainedModel(restore_matcher(matcher, matcher["space"] and restore_model(matcher["space"]["rung"], arrays)), checkpoint)
+    except (KeyError, TypeError, ValueError, RuntimeError) as e:
+        raise ArtifactError(f"{path} does not hold a whole matcher ({type(e).__name__}: {e}); `{command}` makes it again") from e

@@ -120,8 +120,8 @@ class VideoFeaturesConfig:
     encoder: str = "resnet18"         # names in the registry of video encoders, joined by +
     per_second: bool = False          # a row for each second of a clip; False: their mean, as in the report
     weights: str = ""                 # file of weights (empty: where the encoder keeps its own)
-    batch_size: int = 16              # video frames that go through the network together
-    bf16: bool = False                # compute with numbers of 16 bits where the machine can, twice as fast; False: the same digits everywhere
+    batch_size: int = 16              # video frames that are made ready for the network together
+    bf16: bool = False                # numbers of 16 bits where the machine has them, twice as fast; False: six digits are the same everywhere
 
 # %% ../nbs/config.ipynb #0275dc8f
 @dataclass(frozen=True)

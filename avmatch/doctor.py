@@ -134,9 +134,9 @@ def check_runtime(
     config: Config,   # its video_features.bf16
 ) -> Finding:         # on what, by which library, with how many bits
     "How this machine runs the networks that look at pictures."
-    from avmatch.runtime import accelerator, has_bf16
+    from avmatch.runtime import accelerator, has_bf16, processor_has_bf16
     device = accelerator()
-    short = config.video_features.bf16 and has_bf16(device or "cpu")
+    short = config.video_features.bf16 and (has_bf16(device) if device else processor_has_bf16())
     library = "PyTorch" if device else "OpenVINO" if short else "ONNX Runtime"
     return Finding("networks", True, f"on {device or 'the processor'}, by {library}, with {16 if short else 32} bits")
 

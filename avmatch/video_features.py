@@ -21,7 +21,7 @@ import numpy as np
 from .config import ArtifactError, Config, ConfigError, MediaError, VideoFeaturesConfig
 from .containers import Limits
 from .media import Sampling, read_pictures
-from .runtime import count_cores
+from .runtime import accelerator, count_cores
 from .sequences import Timed, check_rows, count_seconds, encode_clips, features_meta, load_meta, pool_rows, to_seconds
 from .video_encoders import VideoEncoder
 from .workspace import Workspace, load_manifest, save_counts, write_atomic
@@ -61,7 +61,7 @@ def get_video_encoders(
     for name in names:
         if name not in VIDEO_ENCODERS: raise ConfigError(f"unknown video encoder {name!r}; known: {', '.join(VIDEO_ENCODERS)}")
         if names.count(name) > 1: raise ConfigError(f"video_features.encoder = {config.encoder!r} names {name} twice; once is enough")
-    return [_opened(replace(config, encoder=name, per_second=True)) for name in names]
+    return [_opened(replace(config, encoder=name, per_second=False)) for name in names]
 
 # %% ../nbs/03_video_features.ipynb #b1f37fff
 def _encoded(encoder: VideoEncoder, images: Sequence[np.ndarray], times: np.ndarray, path: Path) -> Timed:
@@ -134,15 +134,21 @@ def embed_video(
     "The features of a video file."
     encoders, process = get_video_encoders(config.video_features), config.process
     usual, own = Sampling(process.fps, process.max_frames), [e for e in encoders if hasattr(e, "sampling")]
-    singly = [e for e in encoders if hasattr(e, "look")]   # networks, for which a picture is a picture
+    singly = [] if accelerator() else [e for e in encoders if hasattr(e, "look")]   # networks, for which a picture is a picture
+    gathers = any(e.reads == "frames" and e not in singly for e in encoders)
     with ThreadPoolExecutor(max(1, count_cores() - 1), thread_name_prefix="look") as pool:   # one core decodes
-        keep = lambda image: (image, [pool.submit(e.encode, [image], np.zeros(1)) for e in singly])
+        keep = lambda image: (image if gathers else None, [pool.submit(e.encode, [image], np.zeros(1)) for e in singly])
         wishes = {usual: keep} if any(e.reads == "frames" for e in encoders) else {}
-        seen = look_once(path, wishes | dict.fromkeys([e.sampling for e in own], lambda image: image))
-        ready, shown = {e.name: e.encode_pictures(seen[e.sampling], Path(path).name) for e in own}, [kept for _, kept in seen.get(usual, ())]
-        for i, e in enumerate(singly):
-            ready[e.name] = Timed(np.concatenate([looks[i].result().values for _, looks in shown]), np.arange(len(shown)) / process.fps)
-    return encode_clip(encoders, [image for image, _ in shown], fps=process.fps, path=path, per_second=config.video_features.per_second, ready=ready)
+        try:
+            seen = look_once(path, wishes | dict.fromkeys([e.sampling for e in own], lambda image: image))
+            ready, shown = {e.name: e.encode_pictures(seen[e.sampling], Path(path).name) for e in own}, [kept for _, kept in seen.get(usual, ())]
+            for i, e in enumerate(singly):
+                ready[e.name] = Timed(np.concatenate([looks[i].result().values for _, looks in shown]), np.arange(len(shown)) / process.fps)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    images = [image for image, _ in shown] if gathers else []
+    return encode_clip(encoders, images, fps=process.fps, path=path, per_second=config.video_features.per_second, ready=ready)
 
 # %% ../nbs/03_video_features.ipynb #de0db041
 _COMMAND = "avmatch run --only video_features --force"

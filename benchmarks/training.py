@@ -8,7 +8,7 @@ noise, so that there is something to learn; the last clips are held out. Ours is
 turn comes, Adam at 1e-4, a loss in one direction whose weights cancel out. Both train the report's model from the same start.
 
 Samples a second are taken in turns, the recipe's over some of its batches, the best of three. The bound is the same model, optimizer
-and loss on batches that lie ready in memory, nothing else: no choice of a batch, no average of the weights, no limit to the gradient.
+and our loss on batches that lie ready in memory, nothing else: no choice of a batch, no average of the weights, no limit to the gradient.
 "From memory" is the recipe without its files, the kindest reading of it.
 The MRR to be reached is what the recipe reaches in --epochs epochs; its validation is not counted, ours is.
 """
