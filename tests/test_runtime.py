@@ -64,7 +64,7 @@ def test_on_an_accelerator_a_network_sees_what_it_sees_on_a_processor(monkeypatc
     here = seen(False)
     products = (there[:, :1280] * here[:, :1280]).sum(axis=1)
     cosines = products / np.linalg.norm(there[:, :1280], axis=1) / np.linalg.norm(here[:, :1280], axis=1)
-    assert cosines.min() > 0.99
+    assert cosines.min() > 0.999
     np.testing.assert_allclose(there[:, 1280:], here[:, 1280:], atol=0.05)   # shares of classes
 
 
